@@ -1,0 +1,54 @@
+"""The console command `xrayexp`: what is not a run of train.py, evaluate.py or sweep.py."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from xrayexp import __version__
+from xrayexp.entry import USER_ERROR, config_dir, prepare_environment
+from xrayexp.errors import UserError
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one subcommand.
+
+    Args:
+        argv: the arguments; None means those of the process.
+
+    Returns:
+        The exit status: 0, 1 when the command's answer is no, 2 for what the user can fix.
+    """
+    prepare_environment()
+    arguments = _parser().parse_args(argv)
+    try:
+        return int(arguments.command(arguments))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return USER_ERROR
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="xrayexp", description="Fine-tuning experiments on chest X-rays.")
+    parser.add_argument("--version", action="version", version=f"xrayexp {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    about = "what this machine has for training, weights, data and tracking, and the fix for what it lacks"
+    doctor = commands.add_parser("doctor", help=about, description=f"Shows {about}.")
+    doctor.set_defaults(command=_doctor)
+    return parser
+
+
+def _doctor(_: argparse.Namespace) -> int:
+    """Prints the table; 1 when something is missing that every run needs."""
+    from rich.console import Console
+
+    from xrayexp.config import register_resolvers
+    from xrayexp.doctor import examine, table
+
+    register_resolvers()
+    console = Console()
+    with console.status("checking ..."):
+        findings = list(examine(config_dir()))
+    console.print(table(findings))
+    return int(any(finding.check.status == "missing" and not finding.needed_by for finding in findings))

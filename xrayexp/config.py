@@ -1,0 +1,73 @@
+"""What every room's config section shares: arithmetic in YAML, and the check of keys, types and ranges."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any, Protocol, TypeVar
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+
+
+class Section(Protocol):
+    """A dataclass that mirrors one section of the config."""
+
+    def problems(self) -> list[str]:
+        """What is out of range, one sentence each; empty when all is well."""
+        ...
+
+
+SectionT = TypeVar("SectionT", bound=Section)
+
+
+def register_resolvers() -> None:
+    """Makes `${mul:a,b}` (a product of two numbers) known to OmegaConf; calling it again does no harm."""
+    OmegaConf.register_new_resolver("mul", lambda a, b: float(a) * float(b), replace=True)
+
+
+def parse_section(cfg: DictConfig, name: str, schema: type[SectionT], problems: list[str]) -> SectionT | None:
+    """Reads section `name` of a composed config into its dataclass.
+
+    Args:
+        cfg: the composed config.
+        name: key of the section, e.g. "trainer".
+        schema: the dataclass that the room owns.
+        problems: every missing or unknown key, wrong type and value out of range is appended here, so that the
+            user hears of all of them at once.
+
+    Returns:
+        The section, or None when a key or type was wrong.
+    """
+    given = cfg.get(name)
+    if not isinstance(given, DictConfig):
+        problems.append(f"{name}: the section is missing")
+        return None
+    try:
+        container: Any = OmegaConf.to_container(given, resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        problems.append(f"{name}: {str(error).splitlines()[0]}")
+        return None
+    wrong = [problem for key, value in container.items() if (problem := _problem(schema, name, str(key), value))]
+    if wrong:
+        problems.extend(wrong)
+        return None
+    try:
+        section: Any = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), container))
+    except MissingMandatoryValue as error:
+        problems.append(f"{name}.{error.full_key}: the key is missing")
+        return None
+    checked: SectionT = section
+    problems.extend(checked.problems())
+    return checked
+
+
+def _problem(schema: type[Any], section: str, key: str, value: Any) -> str | None:
+    """What is wrong with one key: its name or its type."""
+    known = sorted(field.name for field in fields(schema))
+    if key not in known:
+        return f"{section}.{key}: unknown key; known are {', '.join(known)}"
+    try:
+        OmegaConf.merge(OmegaConf.structured(schema), {key: value})
+    except OmegaConfBaseException as error:
+        return f"{section}.{key}: {str(error).splitlines()[0]}"
+    return None

@@ -1,0 +1,191 @@
+"""From an example to tokens, and from samples to padded micro-batches.
+
+One encoder serves training and generation: a training sample is the generation prompt followed by the
+report, so the model is asked in exactly the tokens that it was trained on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from xrayexp.data.images import pad_to_square
+from xrayexp.data.report import write_report
+from xrayexp.errors import DataError
+
+if TYPE_CHECKING:
+    from xrayexp.data.examples import Example
+
+IGNORED = -100  # the label of a position that is not supervised, as torch's cross-entropy skips it
+END_OF_TURN = "<end_of_turn>"
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedSample:
+    """One example as tensors.
+
+    Attributes:
+        example: where the sample comes from.
+        input_ids: int64 [tokens]; the prompt, then (for training) the report and its end of turn.
+        labels: int64 [tokens]; equal to `input_ids` at the report and its end of turn, -100 elsewhere.
+        token_type_ids: int64 [tokens]; 1 at image tokens, which attend to each other in both directions.
+        pixel_values: float32 [3, height, width].
+    """
+
+    example: Example
+    input_ids: torch.Tensor
+    labels: torch.Tensor
+    token_type_ids: torch.Tensor
+    pixel_values: torch.Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class MicroBatch:
+    """Samples padded to one length; `inputs` are the model's keyword arguments, [batch, tokens] and pixels."""
+
+    samples: tuple[EncodedSample, ...]
+    inputs: dict[str, torch.Tensor]
+    labels: torch.Tensor  # [batch, tokens]
+
+    def to(self, device: torch.device) -> MicroBatch:
+        """The same batch on `device`."""
+        moved = {name: tensor.to(device, non_blocking=True) for name, tensor in self.inputs.items()}
+        return MicroBatch(self.samples, moved, self.labels.to(device, non_blocking=True))
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What the data loader yields: the samples of one optimiser step, or of one round of generation."""
+
+    samples: tuple[EncodedSample, ...]
+    pad_token_id: int
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    @property
+    def supervised_tokens(self) -> int:
+        """Number of positions with a label, over all samples."""
+        return sum(int((sample.labels != IGNORED).sum()) for sample in self.samples)
+
+    def micro_batches(self, size: int) -> Iterator[MicroBatch]:
+        """Cuts the batch into pieces of at most `size` samples, each padded to its own longest sample.
+
+        Samples of like length go together: less padding, and the sum over the batch does not depend on the cut.
+        """
+        ordered = sorted(self.samples, key=lambda sample: -len(sample.input_ids))
+        for start in range(0, len(ordered), size):
+            yield pad(ordered[start : start + size], self.pad_token_id)
+
+
+def pad(samples: Sequence[EncodedSample], pad_token_id: int) -> MicroBatch:
+    """Pads on the left, as generation needs it; training does not mind, since padding is masked.
+
+    Raises:
+        DataError: when a sample has no image token marked. Without `token_type_ids` transformers silently
+            makes attention between image tokens causal.
+    """
+    for sample in samples:
+        if not bool(sample.token_type_ids.any()):
+            raise DataError(f"{sample.example.image_id}: no image token is marked in token_type_ids")
+    length = max(len(sample.input_ids) for sample in samples)
+
+    def stack(name: str, fill: int) -> torch.Tensor:  # [batch, tokens]
+        out = torch.full((len(samples), length), fill, dtype=torch.long)
+        for row, sample in zip(out, samples, strict=True):
+            values: torch.Tensor = getattr(sample, name)
+            row[length - len(values) :] = values
+        return out
+
+    lengths = torch.tensor([len(sample.input_ids) for sample in samples])
+    inputs = {
+        "input_ids": stack("input_ids", pad_token_id),
+        "attention_mask": (torch.arange(length) >= length - lengths[:, None]).long(),
+        "token_type_ids": stack("token_type_ids", 0),
+        "pixel_values": torch.stack([sample.pixel_values for sample in samples]),
+    }
+    return MicroBatch(tuple(samples), inputs, stack("labels", IGNORED))
+
+
+class ReportEncoder:
+    """Encodes examples for one processor and one prompt.
+
+    Args:
+        processor: a Hugging Face vision-language processor with a chat template (`Gemma3Processor`).
+        prompt: what the user asks, beside the image.
+        max_length: the most tokens that a training sample may have, prompt and image included.
+    """
+
+    def __init__(self, processor: Any, prompt: str, max_length: int) -> None:
+        self.processor, self.max_length = processor, max_length
+        self.pad_token_id: int = processor.tokenizer.pad_token_id
+        self.image_token_id: int = processor.image_token_id
+        self.prompt_ids = self._encode_prompt(prompt)  # [prompt tokens]
+        self.end_of_turn: int = processor.tokenizer.convert_tokens_to_ids(END_OF_TURN)
+
+    def _encode_prompt(self, prompt: str) -> torch.Tensor:
+        """The user's turn with expanded image tokens, up to where the model's answer starts."""
+        content = [{"type": "image"}, {"type": "text", "text": prompt}]
+        text = self.processor.apply_chat_template(
+            [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
+        )
+        # The template already begins with <bos>. The prompt is the same for every image, hence a blank one.
+        blank = np.zeros((32, 32, 3), dtype=np.uint8)
+        encoded = self.processor(text=[text], images=[[blank]], add_special_tokens=False, return_tensors="pt")
+        ids: torch.Tensor = encoded["input_ids"][0]
+        return ids
+
+    def report_ids(self, example: Example) -> torch.Tensor:
+        """The supervised part: the report and its end of turn, int64 [tokens]."""
+        text = write_report(example.findings)
+        ids = self.processor.tokenizer(text, add_special_tokens=False)["input_ids"]
+        return torch.tensor([*ids, self.end_of_turn])
+
+    def length(self, example: Example) -> int:
+        """Tokens of the training sample."""
+        return len(self.prompt_ids) + len(self.report_ids(example))
+
+    def pixels(self, image: np.ndarray) -> torch.Tensor:
+        """From uint8 [height, width] to the vision tower's input, float32 [3, height, width].
+
+        The image is padded to a square first: the processor resizes without keeping the aspect ratio.
+        """
+        rgb = np.repeat(pad_to_square(image)[:, :, None], 3, axis=2)
+        values: torch.Tensor = self.processor.image_processor([rgb], return_tensors="pt")["pixel_values"][0]
+        return values
+
+    def encode(self, example: Example, image: np.ndarray, *, supervised: bool) -> EncodedSample:
+        """One sample; with its report when `supervised`, else the prompt alone.
+
+        Raises:
+            DataError: when the sample is longer than `max_length`. Supervised text is never cut.
+        """
+        report = self.report_ids(example) if supervised else self.prompt_ids.new_empty(0)
+        input_ids = torch.cat([self.prompt_ids, report])
+        if len(input_ids) > self.max_length:
+            raise DataError(
+                f"{example.image_id}: {len(input_ids)} tokens, more than model.max_length={self.max_length}"
+            )
+        labels = torch.cat([torch.full_like(self.prompt_ids, IGNORED), report])
+        types = (input_ids == self.image_token_id).long()
+        return EncodedSample(example, input_ids, labels, types, self.pixels(image))
+
+
+def check_lengths(encoder: ReportEncoder, examples: Sequence[Example]) -> None:
+    """Refuses a training set in which any sample is too long, before training starts.
+
+    Raises:
+        DataError: with the number of such samples, the longest ones by name, and the length that would do.
+    """
+    lengths = {example.image_id: encoder.length(example) for example in examples}
+    long = sorted((i for i, n in lengths.items() if n > encoder.max_length), key=lambda i: -lengths[i])
+    if long:
+        named = ", ".join(f"{image_id} ({lengths[image_id]} tokens)" for image_id in long[:3])
+        raise DataError(
+            f"{len(long)} of {len(examples)} training samples are longer than model.max_length="
+            f"{encoder.max_length}: {named}. Reports are never cut: set model.max_length={lengths[long[0]]}."
+        )

@@ -1,0 +1,94 @@
+"""From image files to 8-bit grey values.
+
+PadChest's PNGs are 16-bit files that hold 10 or 12 bits, and the range used varies: scaling by a constant
+gives near-black images. Pillow's `convert("L")` on them gives white ones. So deep images are scaled one by
+one, by robust percentiles, and only 8-bit images are converted by Pillow.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xrayexp.errors import DataError
+
+PERCENTILES = (0.5, 99.5)
+"""Grey values at these percentiles become 0 and 255: collimator edges and burnt-in markers do not count."""
+
+MID_GREY = 128
+
+_GRID = 512  # percentiles are taken over every n-th pixel, at least this many a side: 15 times faster
+
+_DEEP_MODES = ("I", "F")  # the first letter of Pillow's modes with more than 8 bits: I, I;16, I;16B, F
+
+
+def to_uint8(array: NDArray[Any]) -> NDArray[np.uint8]:
+    """Scale grey values to 8 bits.
+
+    uint8 passes unchanged. Everything else is scaled linearly, so that `PERCENTILES` become 0 and 255, and
+    clipped; where these percentiles coincide (nearly all pixels alike), the smallest and largest value take
+    their place. A constant image has no contrast to keep: every pixel becomes `MID_GREY`.
+
+    Args:
+        array: grey values of any real type, [height, width].
+
+    Returns:
+        [height, width], uint8.
+
+    Raises:
+        DataError: not [height, width], empty, or with values that are not finite.
+    """
+    if array.ndim != 2 or array.size == 0:
+        raise DataError(f"Expected an image [height, width], got shape {array.shape}.")
+    if array.dtype == np.uint8:
+        return array
+    values = array.astype(np.float32)
+    if not np.isfinite(values).all():
+        raise DataError("The image holds values that are not finite.")
+    down, right = (max(1, length // _GRID) for length in values.shape)
+    low, high = np.percentile(values[::down, ::right], PERCENTILES)
+    if low == high:
+        low, high = values.min(), values.max()
+    if low == high:
+        return np.full(array.shape, MID_GREY, dtype=np.uint8)
+    scaled: NDArray[np.float32] = np.clip((values - low) / (high - low), 0, 1) * 255
+    return scaled.round().astype(np.uint8)
+
+
+def read_image(path: str | Path) -> NDArray[np.uint8]:
+    """Read an image file as a viewer would show it, in grey, [height, width].
+
+    EXIF rotation is applied; colours become luminance, palettes are looked up, transparency is ignored, of
+    several frames the first is read, and more than 8 bits are scaled by `to_uint8`.
+
+    Raises:
+        DataError: the file is missing, truncated, or no image that Pillow reads. Names the file.
+    """
+    from PIL import Image, ImageOps
+
+    try:
+        with Image.open(path) as file:
+            image = ImageOps.exif_transpose(file)
+            image.info.pop("transparency", None)
+            deep = image.mode.startswith(_DEEP_MODES)
+            return to_uint8(np.array(image if deep else image.convert("L")))
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: no such file") from error
+    # Pillow reports a broken file by any of these, depending on the format and on where it is broken.
+    except (OSError, SyntaxError, ValueError, EOFError, DataError, Image.DecompressionBombError) as error:
+        raise DataError(f"{path}: cannot be read as an image ({error})") from error
+
+
+def pad_to_square(array: NDArray[np.uint8], value: int = 0) -> NDArray[np.uint8]:
+    """Centre an image [height, width] on a square of its longer side, as MedGemma expects its input.
+
+    Where the sides differ by an odd number, the larger margin is below or on the right.
+    """
+    height, width = array.shape
+    side = max(height, width)
+    top, left = (side - height) // 2, (side - width) // 2
+    margins = ((top, side - height - top), (left, side - width - left))
+    return np.pad(array, margins, constant_values=value)

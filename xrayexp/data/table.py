@@ -1,0 +1,35 @@
+"""The columns of a PadChest table that this package reads, and the checks that every reader shares."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from xrayexp.errors import DataError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+IMAGE = "ImageID"
+FOLDER = "ImageDir"
+PATIENT = "PatientID"
+STUDY = "StudyID"
+REPORT = "ReportID"
+PROJECTION = "Projection"
+METHOD = "MethodLabel"
+LABELS = "Labels"
+SENTENCES = "LabelsLocalizationsBySentence"
+
+
+def require_columns(table: pd.DataFrame, columns: Iterable[str], where: str = "The table") -> None:
+    """Raise DataError naming every column that the table lacks."""
+    missing = [column for column in columns if column not in table.columns]
+    if missing:
+        raise DataError(f"{where} lacks columns: {', '.join(missing)}.")
+
+
+def listed(values: Sequence[str], limit: int = 5) -> str:
+    """The first values in one line for a message, and how many more there are."""
+    shown = ", ".join(str(value) for value in values[:limit])
+    more = len(values) - limit
+    return f"{shown} and {more} more" if more > 0 else shown

@@ -1,0 +1,156 @@
+"""What train.py, evaluate.py and sweep.py share: compose the config, call one function, print one summary.
+
+Whatever the user can fix becomes one message on stderr and exit code 2. A bug keeps its traceback and exits
+with 1. Nothing here imports torch, so that `--help` and `--cfg job` answer at once.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal, NoReturn
+
+from hydra.errors import InstantiationException
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from xrayexp.messages import explain
+
+Job = Callable[[DictConfig], object]
+
+USER_ERROR = 2
+INTERRUPTED = 130  # what shells report for a program that Ctrl+C ended
+
+
+def launch(config_name: str, task: Literal["train", "evaluate"]) -> NoReturn:
+    """Runs `xrayexp.pipeline.<task>` on the config that the command line describes, and ends the process.
+
+    Args:
+        config_name: a file of conf/, without its ending.
+        task: the function of `xrayexp.pipeline` that takes the composed config and returns a summary.
+    """
+    prepare_environment()
+    from xrayexp.config import register_resolvers
+
+    register_resolvers()
+
+    def job(cfg: DictConfig) -> object:
+        from xrayexp import pipeline
+        from xrayexp.tracking.summary import print_summary
+
+        summary = getattr(pipeline, task)(cfg)
+        print_summary(summary)
+        return summary
+
+    sys.exit(run(job, config_name, config_dir()))
+
+
+def prepare_environment() -> None:
+    """Sets what libraries read while they are imported, torch above all. What the user has set stays."""
+    # Idle OpenMP threads spin by default: on few cores they take the time of those that compute.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # Importing albumentations asks a package index for its newest version.
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+    # The tokenizer's own threads do not survive the fork of data loader workers.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+def config_dir() -> Path:
+    """The folder of the config files: inside the package of a wheel, beside the package in a checkout."""
+    package = Path(__file__).resolve().parent
+    shipped = package / "conf"
+    return shipped if shipped.is_dir() else package.parent / "conf"
+
+
+def run(job: Job, config_name: str, conf: Path) -> int:
+    """Lets Hydra compose the config from `sys.argv` and call `job` with it, once or, with -m, several times.
+
+    Args:
+        job: receives the composed config.
+        config_name: a file of `conf`, without its ending; also names Hydra's log file.
+        conf: absolute folder of the config files.
+
+    Returns:
+        The exit status: 0, 2 for what the user can fix, 130 after Ctrl+C.
+
+    Raises:
+        Exception: whatever else the job raised, that is, a bug.
+    """
+    try:
+        error, in_job = _attempt(job, config_name, conf)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
+    if error is None:
+        return 0
+    message = _message(error, in_job)
+    if message is None:
+        raise error
+    if any(argument.lstrip("+").casefold() == "debug=true" for argument in sys.argv[1:]):
+        traceback.print_exception(error)
+    print(f"error: {message}", file=sys.stderr)
+    return USER_ERROR
+
+
+class _JobError(BaseException):
+    """Carries a job's error past Hydra, which catches exceptions to print a line of its own for each."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(error)
+        self.error = error
+
+
+def _attempt(job: Job, config_name: str, conf: Path) -> tuple[Exception | None, bool]:
+    """The error that ended the run, if any, and whether the job had begun by then."""
+    import hydra
+
+    # Makes Hydra raise its errors rather than print them and exit.
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    begun = False
+
+    def task(cfg: DictConfig) -> object:
+        nonlocal begun
+        begun = True
+        try:
+            return job(cfg)
+        except Exception as error:
+            if _is_multirun():
+                raise  # Hydra's line says which of the jobs it was, and its sweeper decides what follows
+            raise _JobError(error) from error
+
+    # Hydra derives the name of the job, and so of its log file, from the module.
+    task.__module__ = config_name
+    try:
+        hydra.main(version_base="1.3", config_path=str(conf), config_name=config_name)(task)()
+    except _JobError as carrier:
+        return carrier.error, begun
+    except SystemExit as stop:
+        # Lightning ends the process itself after Ctrl+C, with the status of a failure.
+        if isinstance(stop.__context__, KeyboardInterrupt):
+            raise KeyboardInterrupt from stop
+        raise
+    except Exception as error:
+        return error, begun
+    return None, begun
+
+
+def _is_multirun() -> bool:
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    return HydraConfig.get().mode == RunMode.MULTIRUN
+
+
+def _message(error: Exception, in_job: bool) -> str | None:
+    """The message for the user, or None for a bug."""
+    message = explain(error)
+    if message is None and not in_job and isinstance(error, ValueError | OSError | YAMLError):
+        # Until the job begins only Hydra runs, on the command line, the YAML files and the run folder.
+        return str(error)
+    if message is not None and in_job and isinstance(error, OmegaConfBaseException | InstantiationException):
+        return f"{message}\n(debug=true shows where)"
+    return message

@@ -1,0 +1,1 @@
+"""Metrics: reports in, numbers out. Knows nothing of models or of training."""

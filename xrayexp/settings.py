@@ -1,0 +1,110 @@
+"""The whole config, checked: every room's section, then the rules between rooms, all problems in one message."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from xrayexp.adapters.config import AdapterSection
+from xrayexp.config import parse_section
+from xrayexp.data.config import DataSection
+from xrayexp.errors import ConfigError
+from xrayexp.metrics.config import MetricsSection
+from xrayexp.models.config import ModelSection, QuantizationSection
+from xrayexp.training.config import TrainerSection, check_optimization
+
+if TYPE_CHECKING:
+    from xrayexp.checks import Check
+    from xrayexp.training.module import OptimizerFactory, SchedulerFactory
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A run's config with types; `cfg` is what it was read from, with all interpolations resolved."""
+
+    cfg: dict[str, Any]
+    seed: int
+    test: bool
+    data: DataSection
+    model: ModelSection
+    quantization: QuantizationSection
+    adapter: AdapterSection
+    trainer: TrainerSection
+    metrics: MetricsSection
+
+    @classmethod
+    def from_config(cls, cfg: DictConfig) -> Settings:
+        """Reads a composed config.
+
+        Raises:
+            ConfigError: with everything that is wrong in it.
+        """
+        problems: list[str] = []
+        parsed = {
+            "data": parse_section(cfg, "data", DataSection, problems),
+            "model": parse_section(cfg, "model", ModelSection, problems),
+            "quantization": parse_section(cfg, "quantization", QuantizationSection, problems),
+            "adapter": parse_section(cfg, "adapter", AdapterSection, problems),
+            "trainer": parse_section(cfg, "trainer", TrainerSection, problems),
+            "metrics": parse_section(cfg, "metrics", MetricsSection, problems),
+        }
+        problems += _scalar_problems(cfg)
+        if problems:
+            raise ConfigError(problems)
+        try:
+            resolved: Any = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+        except OmegaConfBaseException as error:
+            raise ConfigError([str(error).splitlines()[0]]) from None
+        settings = cls(cfg=resolved, seed=cfg.seed, test=cfg.test, **parsed)  # type: ignore[arg-type]
+        problems = settings._between_rooms() + check_optimization(resolved["optimizer"], resolved["scheduler"])
+        if problems:
+            raise ConfigError(problems)
+        return settings
+
+    def _between_rooms(self) -> list[str]:
+        """Rules that concern more than one section."""
+        found = []
+        if self.quantization.config is not None and not self.adapter.quantized_base:
+            found.append(
+                f"adapter={self.adapter.name} does not work on quantised weights: "
+                "add quantization=none, or use adapter=dora"
+            )
+        if self.adapter.ensure_weight_tying and not self.adapter.modules_to_save:
+            found.append("adapter.ensure_weight_tying=true needs adapter.modules_to_save=[lm_head,embed_tokens]")
+        if self.trainer.accelerator == "cpu" and self.model.attention == "flash_attention_2":
+            found.append("model.attention=flash_attention_2 needs trainer.accelerator=gpu; use model.attention=sdpa")
+        return found
+
+    def requirements(self) -> list[Check]:
+        """What must be there before the run: weights, data, hardware."""
+        from xrayexp.models.checks import weights
+        from xrayexp.training.checks import accelerator
+
+        checks = [accelerator(self.trainer.accelerator), weights(self.model.pretrained)]
+        if self.data.requires is not None:
+            checks.append(instantiate(self.data.requires))
+        return checks
+
+    def optimizer(self) -> OptimizerFactory:
+        """The optimiser, still without parameters."""
+        factory: OptimizerFactory = instantiate(self.cfg["optimizer"], _convert_="all")
+        return factory
+
+    def scheduler(self) -> SchedulerFactory:
+        """The schedule, still without optimiser and length."""
+        factory: SchedulerFactory = instantiate(self.cfg["scheduler"], _convert_="all")
+        return factory
+
+
+def _scalar_problems(cfg: DictConfig) -> list[str]:
+    found = []
+    if not isinstance(cfg.seed, int) or isinstance(cfg.seed, bool) or cfg.seed < 0:
+        found.append(f"seed must be a whole number of at least 0, not {cfg.seed}")
+    found += [
+        f"{key} must be true or false, not {cfg[key]}" for key in ("test", "debug") if not isinstance(cfg[key], bool)
+    ]
+    return found
