@@ -1,0 +1,48 @@
+"""The config section of the adapters room."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass
+class AdapterSection:
+    """`adapter`: one method of the PEFT library and what it is applied to.
+
+    Attributes:
+        name: short name, for the run folder and tables.
+        lr_scale: learning rate as a multiple of the model's default; the optimiser's YAML refers to it.
+        target: a name of `xrayexp.adapters.targets.TARGETS` or a regular expression of module names.
+        quantized_base: whether PEFT's implementation works on quantised weights.
+        peft: the `_target_` and arguments of a `peft.PeftConfig`.
+        r: rank.
+        alpha: the method's scale (LoRA's alpha, DeLoRA's lambda).
+        dropout: probability of dropout in the adapter.
+        modules_to_save: modules that are trained and saved whole.
+        ensure_weight_tying: keep tied modules among those one matrix.
+    """
+
+    name: str
+    lr_scale: float
+    target: str
+    quantized_base: bool
+    peft: dict[str, Any]
+    r: int | None = None
+    alpha: float | None = None
+    dropout: float | None = None
+    modules_to_save: list[str] | None = None
+    ensure_weight_tying: bool | None = None
+
+    def problems(self) -> list[str]:
+        """What is out of range, one sentence each."""
+        found = []
+        if self.lr_scale <= 0:
+            found.append(f"adapter.lr_scale must be above 0, not {self.lr_scale}")
+        if self.r is not None and self.r < 1:
+            found.append(f"adapter.r must be at least 1, not {self.r}")
+        if self.alpha is not None and self.alpha <= 0:
+            found.append(f"adapter.alpha must be above 0, not {self.alpha}")
+        if self.dropout is not None and not 0 <= self.dropout < 1:
+            found.append(f"adapter.dropout must be in [0, 1), not {self.dropout}")
+        return found

@@ -1,0 +1,46 @@
+"""Which layers an adapter is put on."""
+
+from __future__ import annotations
+
+import re
+
+import torch
+
+from xrayexp.errors import ConfigError
+
+_LANGUAGE = r".*language_model.*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
+_VISION = r".*vision_tower.*\.(q_proj|k_proj|v_proj|out_proj|fc1|fc2)"
+
+# Regular expressions, not lists of names: they are what PEFT saves, and they also match the module prefixes of
+# other transformers releases.
+TARGETS = {
+    "language": _LANGUAGE,
+    "language+vision": rf"({_LANGUAGE})|({_VISION})",
+    "attention": r".*language_model.*\.(q_proj|k_proj|v_proj|o_proj)",
+}
+
+
+def target_modules(model: torch.nn.Module, target: str) -> str:
+    """The regular expression for PEFT's `target_modules`, checked against the model.
+
+    Args:
+        model: the base model.
+        target: a key of `TARGETS`, or a regular expression that must match whole module names.
+
+    Raises:
+        ConfigError: when the expression is invalid or matches no linear layer.
+    """
+    pattern = TARGETS.get(target, target)
+    try:
+        expression = re.compile(pattern)
+    except re.error as error:
+        raise ConfigError([f"adapter.target: '{target}' is not a regular expression: {error}"]) from None
+    matched = [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.Linear) and expression.fullmatch(name)
+    ]
+    if not matched:
+        known = ", ".join(TARGETS)
+        raise ConfigError([f"adapter.target: '{target}' matches no linear layer; use {known} or a regular expression"])
+    return pattern

@@ -1,0 +1,52 @@
+"""The config sections of the models room."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+ATTENTION = ("eager", "sdpa", "flash_attention_2")
+
+
+@dataclass
+class ModelSection:
+    """`model`: which checkpoint, and the limits of its text.
+
+    Attributes:
+        name: short name, for the run folder and tables.
+        pretrained: a local folder, a hub id, or `pkg://package/path` for what ships with a package.
+        max_length: most tokens of a training sample, prompt and image included.
+        max_new_tokens: most tokens of a generated report.
+        attention: transformers' attention implementation.
+        defaults: what suits this model; the YAML files of other groups refer to it.
+    """
+
+    name: str
+    pretrained: str
+    max_length: int
+    max_new_tokens: int
+    attention: str
+    defaults: dict[str, Any]
+
+    def problems(self) -> list[str]:
+        """What is out of range, one sentence each."""
+        found = []
+        if self.max_length < 1:
+            found.append(f"model.max_length must be at least 1, not {self.max_length}")
+        if self.max_new_tokens < 1:
+            found.append(f"model.max_new_tokens must be at least 1, not {self.max_new_tokens}")
+        if self.attention not in ATTENTION:
+            found.append(f"model.attention must be one of {', '.join(ATTENTION)}, not '{self.attention}'")
+        return found
+
+
+@dataclass
+class QuantizationSection:
+    """`quantization`: `config` is instantiated to a transformers quantisation config, or None."""
+
+    name: str
+    config: dict[str, Any] | None
+
+    def problems(self) -> list[str]:
+        """Nothing here has a range."""
+        return []

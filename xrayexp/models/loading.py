@@ -1,0 +1,108 @@
+"""Loads any model the same way: the tiny one, MedGemma from the hub, a folder that is quantised already."""
+
+from __future__ import annotations
+
+import importlib.resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from xrayexp.errors import ConfigError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, ProcessorMixin
+    from transformers.utils.quantization_config import QuantizationConfigMixin
+
+PACKAGE_SCHEME = "pkg://"
+
+
+def resolve_pretrained(pretrained: str) -> str:
+    """The folder or hub id that transformers understands: `pkg://package/path` becomes a folder."""
+    if not pretrained.startswith(PACKAGE_SCHEME):
+        return pretrained
+    package, _, path = pretrained.removeprefix(PACKAGE_SCHEME).partition("/")
+    return str(Path(str(importlib.resources.files(package))) / path)
+
+
+def load_processor(pretrained: str) -> ProcessorMixin:
+    """The tokenizer, image processor and chat template of a checkpoint."""
+    from transformers import AutoProcessor
+
+    processor: ProcessorMixin = AutoProcessor.from_pretrained(resolve_pretrained(pretrained))
+    return processor
+
+
+def load_model(
+    pretrained: str,
+    *,
+    quantization: QuantizationConfigMixin | None,
+    dtype: torch.dtype,
+    device: torch.device,
+    attention: str = "sdpa",
+) -> PreTrainedModel:
+    """Loads a vision-language model with all its parameters frozen.
+
+    Args:
+        pretrained: a local folder, a hub id or `pkg://package/path`.
+        quantization: how to quantise while loading. A checkpoint that is quantised already is loaded as it is.
+        dtype: type of the weights that are not quantised, and of the arithmetic of those that are.
+        device: where the weights go.
+        attention: transformers' attention implementation.
+
+    Raises:
+        ConfigError: when a checkpoint that is quantised already is asked for unquantised.
+    """
+    from transformers import AutoConfig, AutoModelForImageTextToText
+
+    path = resolve_pretrained(pretrained)
+    stored: Any = getattr(AutoConfig.from_pretrained(path), "quantization_config", None)
+    if stored is not None and quantization is None:
+        raise ConfigError([f"{pretrained} is stored quantised: quantization=none cannot undo that; leave it out"])
+    if quantization is not None and hasattr(quantization, "bnb_4bit_compute_dtype"):
+        quantization.bnb_4bit_compute_dtype = dtype
+    model: PreTrainedModel = AutoModelForImageTextToText.from_pretrained(
+        path,
+        quantization_config=quantization if stored is None else None,
+        dtype=dtype,
+        device_map={"": device},
+        attn_implementation=attention,
+    )
+    _prepare_4bit_layers(model, dtype)
+    return model.requires_grad_(False)
+
+
+def _prepare_4bit_layers(model: torch.nn.Module, dtype: torch.dtype) -> None:
+    """Makes 4-bit layers safe to train, and stored ones compute in this run's type.
+
+    On CPUs with AVX512-BF16 bitsandbytes repacks 4-bit weights in place at the first forward pass without
+    gradients, that is at the first validation. From then on gradients are silently zero and dequantised weights
+    are wrong (bitsandbytes 0.50).
+    """
+    from bitsandbytes.nn.modules import Linear4bit
+
+    for module in model.modules():
+        if isinstance(module, Linear4bit):
+            module.support_avx512bf16_for_cpu = False
+            module.compute_dtype = dtype
+
+
+def is_quantized(model: torch.nn.Module) -> bool:
+    """Whether any layer holds 4-bit or 8-bit weights."""
+    from bitsandbytes.nn.modules import Linear4bit, Linear8bitLt
+
+    return any(isinstance(module, Linear4bit | Linear8bitLt) for module in model.modules())
+
+
+def enable_gradient_checkpointing(model: PreTrainedModel) -> None:
+    """Recomputes activations in the backward pass instead of keeping them.
+
+    transformers also makes the outputs of the embeddings require gradients, of the vision tower's too, so that a
+    frozen tower is kept in memory and backpropagated for nothing. Non-reentrant checkpointing needs none of that.
+    """
+    options = {"use_reentrant": False}
+    if hasattr(model, "activation_checkpointing_enable"):  # transformers >= 5.20
+        model.activation_checkpointing_enable(options)
+    else:
+        model.gradient_checkpointing_enable(options)
+    model.disable_input_require_grads()

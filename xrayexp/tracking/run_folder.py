@@ -1,0 +1,87 @@
+"""What a run leaves on disk, and where."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from xrayexp.errors import UserError
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The folder of one run.
+
+    config.yaml        the resolved config
+    logs/metrics.csv   training and validation, by step
+    checkpoints/best   the adapter with the best validation score, a plain PEFT folder
+    checkpoints/last   the adapter at the end
+    evaluation/SPLIT   predictions.jsonl, metrics.json and the table
+    summary.json       the run in a few numbers
+    """
+
+    path: Path
+
+    @classmethod
+    def create(cls, path: Path, cfg: dict[str, Any]) -> RunFolder:
+        """Claims a folder for a new run.
+
+        Raises:
+            UserError: when it holds a run already.
+        """
+        folder = cls(path)
+        if folder.config_file.exists():
+            raise UserError(f"{path} already holds a run: choose another hydra.run.dir")
+        path.mkdir(parents=True, exist_ok=True)
+        folder.config_file.write_text(OmegaConf.to_yaml(OmegaConf.create(cfg)), encoding="utf-8")
+        return folder
+
+    @classmethod
+    def open(cls, path: Path) -> RunFolder:
+        """The folder of a finished or running run.
+
+        Raises:
+            UserError: when there is none.
+        """
+        folder = cls(path)
+        if not folder.config_file.exists():
+            raise UserError(f"{path} is not the folder of a run: {folder.config_file.name} is missing")
+        return folder
+
+    @property
+    def config_file(self) -> Path:
+        """The resolved config."""
+        return self.path / "config.yaml"
+
+    def config(self) -> DictConfig:
+        """The config that the run was started with."""
+        loaded = OmegaConf.load(self.config_file)
+        assert isinstance(loaded, DictConfig)
+        return loaded
+
+    @property
+    def summary_file(self) -> Path:
+        """The run in a few numbers."""
+        return self.path / "summary.json"
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder of the adapters."""
+        return self.path / "checkpoints"
+
+    def adapter(self, name: str) -> Path:
+        """The folder of the adapter called `name`: best or last."""
+        return self.checkpoints / name
+
+    def evaluation(self, split: str, checkpoint: str) -> Path:
+        """Where the evaluation of a checkpoint on a split is written."""
+        return self.path / "evaluation" / (split if checkpoint == "best" else f"{split}_{checkpoint}")
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Writes strict JSON, readable by people."""
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")

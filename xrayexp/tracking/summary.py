@@ -1,0 +1,102 @@
+"""The few numbers that a run ends with, as an object for programs and as a table for people."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from xrayexp.metrics.structured import StructuredMetrics
+from xrayexp.metrics.table import render
+
+
+@dataclass(frozen=True)
+class EvaluationSummary:
+    """Where the predictions of one split lie and what they score."""
+
+    folder: Path
+    split: str
+    checkpoint: str
+    metrics: StructuredMetrics
+
+    def __rich__(self) -> RenderableType:
+        title = f"{self.checkpoint} adapter" if self.checkpoint != "none" else "model without adapter"
+        return Group(
+            Text(f"\n{title} on the {self.split} split", style="bold"),
+            render(self.metrics),
+            f"{self.folder}/",
+        )
+
+
+@dataclass(frozen=True)
+class TrainingSummary:
+    """What was trained, for how long, and how good it got.
+
+    Attributes:
+        folder: the run folder.
+        trainable_parameters: of the adapter.
+        total_parameters: of adapter and base.
+        steps: optimiser steps taken.
+        monitor: the validation metric that chose the best adapter.
+        best_score: its best value; None when validation never ran.
+        best_step: the step of that value.
+        fit_seconds: wall time of training with its validations.
+        fit_cpu_seconds: CPU time of this process during the same.
+        peak_memory_gib: largest GPU memory allocated, or on a CPU largest resident memory of the process.
+        evaluation: on the test split, when the config asks for it.
+    """
+
+    folder: Path
+    model: str
+    data: str
+    adapter: str
+    trainable_parameters: int
+    total_parameters: int
+    steps: int
+    monitor: str
+    best_score: float | None
+    best_step: int | None
+    fit_seconds: float
+    fit_cpu_seconds: float
+    peak_memory_gib: float
+    evaluation: EvaluationSummary | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """For summary.json; the evaluation has a file of its own."""
+        return {name: value for name, value in vars(self).items() if name not in ("folder", "evaluation")}
+
+    def __rich__(self) -> RenderableType:
+        trained = f"{self.trainable_parameters:,} of {self.total_parameters:,} parameters"
+        share = self.trainable_parameters / self.total_parameters
+        best = "no validation ran" if self.best_score is None else f"{self.best_score:.3f} at step {self.best_step}"
+        rows = {
+            "model": f"{self.model} on {self.data}",
+            "adapter": f"{self.adapter}, {trained} ({share:.1%})",
+            "training": f"{self.steps} steps, {self.fit_seconds:.0f} s ({self.fit_cpu_seconds:.0f} CPU s)",
+            f"best {self.monitor}": best,
+            "peak memory": f"{self.peak_memory_gib:.2f} GiB",
+            "run folder": f"{self.folder}",
+            "next": f"python evaluate.py run={self.folder}",
+        }
+        table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+        for name, value in rows.items():
+            table.add_row(Text(name, style="bold"), Text(value, overflow="fold"))
+        return Group(*([self.evaluation] if self.evaluation else []), "", table)
+
+
+def print_summary(summary: EvaluationSummary | TrainingSummary) -> None:
+    """Prints a summary to the terminal, or as plain text where there is none."""
+    Console().print(summary)
+
+
+def plain_text(summary: EvaluationSummary | TrainingSummary) -> str:
+    """The summary as it would look in a file."""
+    console = Console(width=110, file=io.StringIO())
+    with console.capture() as capture:
+        console.print(summary)
+    return capture.get()

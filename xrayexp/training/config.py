@@ -1,0 +1,118 @@
+"""The config section of the training room."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from xrayexp.errors import ConfigError
+
+if TYPE_CHECKING:
+    import torch
+
+ACCELERATORS = ("cpu", "gpu")
+PRECISIONS = ("32-true", "bf16-mixed")
+MONITORS = ("val/exact_match", "val/soft_match", "val/soft_match_jaccard", "val/micro_f1", "val/macro_f1")
+
+
+@dataclass
+class TrainerSection:
+    """`trainer`: hardware, precision and the length of training.
+
+    Attributes:
+        accelerator: cpu or gpu (one CUDA device).
+        precision: 32-true, or bf16-mixed: bfloat16 arithmetic with the adapter in float32. float16 is not
+            offered, since Gemma 3's activations overflow it.
+        num_threads: CPU threads of torch; None for torch's choice.
+        max_steps: optimiser steps; None when `max_epochs` decides. The smaller of both counts.
+        max_epochs: passes over the training set; None when `max_steps` decides.
+        effective_batch_size: samples of one optimiser step.
+        micro_batch_size: samples that go through the model together.
+        eval_batch_size: reports that are generated together.
+        gradient_clip: largest norm of the gradient; None for no clipping.
+        gradient_checkpointing: recompute activations in the backward pass.
+        validate_every: optimiser steps between validations; None for the end of every epoch.
+        log_every: optimiser steps between rows of the log.
+        monitor: the validation metric, higher is better, that chooses the best adapter.
+    """
+
+    accelerator: str
+    precision: str
+    num_threads: int | None
+    max_steps: int | None
+    max_epochs: int | None
+    effective_batch_size: int
+    micro_batch_size: int
+    eval_batch_size: int
+    gradient_clip: float | None
+    gradient_checkpointing: bool
+    validate_every: int | None
+    log_every: int
+    monitor: str
+
+    def problems(self) -> list[str]:
+        """What is out of range, one sentence each."""
+        found = []
+        if self.accelerator not in ACCELERATORS:
+            found.append(f"trainer.accelerator must be one of {', '.join(ACCELERATORS)}, not '{self.accelerator}'")
+        if self.precision not in PRECISIONS:
+            found.append(f"trainer.precision must be one of {', '.join(PRECISIONS)}, not '{self.precision}'")
+        if self.monitor not in MONITORS:
+            found.append(f"trainer.monitor must be one of {', '.join(MONITORS)}, not '{self.monitor}'")
+        if self.max_steps is None and self.max_epochs is None:
+            found.append("trainer.max_steps and trainer.max_epochs are both null: training would never end")
+        if self.gradient_clip is not None and self.gradient_clip <= 0:
+            found.append(f"trainer.gradient_clip must be above 0 or null, not {self.gradient_clip}")
+        counts = (
+            "num_threads", "max_steps", "max_epochs", "effective_batch_size", "micro_batch_size", "eval_batch_size",
+            "validate_every", "log_every",
+        )  # fmt: skip
+        for name in counts:
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                found.append(f"trainer.{name} must be at least 1, not {value}")
+        return found
+
+    def total_steps(self, batches_per_epoch: int) -> int:
+        """Optimiser steps of the whole training."""
+        limits = [self.max_steps, self.max_epochs and self.max_epochs * batches_per_epoch]
+        return min(limit for limit in limits if limit is not None)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of the weights that are not quantised and of the arithmetic."""
+        import torch
+
+        return torch.bfloat16 if self.precision.startswith("bf16") else torch.float32
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model goes."""
+        import torch
+
+        return torch.device("cuda", 0) if self.accelerator == "gpu" else torch.device("cpu")
+
+
+def check_optimization(optimizer: dict[str, Any], scheduler: dict[str, Any]) -> list[str]:
+    """Tries the optimiser and the schedule on one number, so that a wrong argument is found before loading.
+
+    Returns:
+        What is wrong, one sentence each.
+    """
+    import torch
+    from hydra.utils import instantiate
+
+    rate = optimizer.get("lr")
+    if not isinstance(rate, int | float) or rate <= 0:
+        return [f"optimizer.lr must be a number above 0, not {rate}"]
+    try:
+        trial = instantiate(optimizer, _convert_="all")([torch.nn.Parameter(torch.zeros(1))])
+    except (TypeError, ValueError) as error:
+        return [f"optimizer: {error}"]
+    try:
+        instantiate(scheduler, _convert_="all")(trial, 100)
+    except ConfigError as error:
+        return list(error.problems)
+    except (TypeError, ValueError) as error:
+        return [f"scheduler: {error}"]
+    return []

@@ -1,0 +1,74 @@
+"""Greedy, batched generation with cache, and the probability of every token that was written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
+
+if TYPE_CHECKING:
+    from xrayexp.data.collate import MicroBatch, ReportEncoder
+
+
+@dataclass(frozen=True, slots=True)
+class Generated:
+    """One answer.
+
+    Attributes:
+        text: without special tokens.
+        token_ids: up to and with the end of turn (without one when the limit came first).
+        log_probs: natural logarithm of each token's probability under the model.
+    """
+
+    text: str
+    token_ids: list[int]
+    log_probs: list[float]
+
+
+class _GreedyLogProbs(LogitsProcessor):
+    """Keeps the log-probability of the token that greedy decoding takes.
+
+    transformers can return the scores of all steps instead: with 262,208 words that is a gigabyte for a thousand
+    tokens.
+    """
+
+    def __init__(self) -> None:
+        self.steps: list[torch.Tensor] = []  # [batch] each
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        self.steps.append(scores.float().log_softmax(dim=-1).amax(dim=-1))
+        return scores
+
+
+@torch.no_grad()
+def generate(model: Any, batch: MicroBatch, encoder: ReportEncoder, max_new_tokens: int) -> list[Generated]:
+    """Writes one answer for every prompt of a batch.
+
+    Args:
+        model: a Hugging Face generative model or a `PeftModel`, in evaluation mode.
+        batch: prompts, padded on the left.
+        encoder: the one that made the prompts.
+        max_new_tokens: where an answer that does not end is cut off.
+    """
+    ends = {encoder.processor.tokenizer.eos_token_id, encoder.end_of_turn}
+    config = GenerationConfig(
+        do_sample=False,
+        max_new_tokens=max_new_tokens,
+        eos_token_id=sorted(ends),
+        pad_token_id=encoder.pad_token_id,
+    )
+    recorder = _GreedyLogProbs()
+    sequences = model.generate(
+        **batch.inputs, generation_config=config, logits_processor=LogitsProcessorList([recorder])
+    )
+    written = sequences[:, batch.inputs["input_ids"].shape[1] :].tolist()  # [batch][new tokens]
+    log_probs = torch.stack(recorder.steps, dim=1).tolist()
+    return [_answer(ids, probs, ends, encoder) for ids, probs in zip(written, log_probs, strict=True)]
+
+
+def _answer(ids: list[int], log_probs: list[float], ends: set[int], encoder: ReportEncoder) -> Generated:
+    length = next((n + 1 for n, token in enumerate(ids) if token in ends), len(ids))
+    text = encoder.processor.tokenizer.decode(ids[:length], skip_special_tokens=True)
+    return Generated(text, ids[:length], log_probs[:length])

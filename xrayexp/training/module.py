@@ -1,0 +1,161 @@
+"""The LightningModule: one optimiser step per effective batch, and reports generated for evaluation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import lightning as L
+import torch
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from xrayexp.adapters.attach import base_model
+from xrayexp.data.report import Report, parse_report
+from xrayexp.errors import UserError
+from xrayexp.metrics.samples import ScoredReport
+from xrayexp.metrics.structured import structured_metrics
+from xrayexp.training.config import MONITORS
+from xrayexp.training.generation import Generated, generate
+from xrayexp.training.loss import supervised_loss_sum
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedModel
+
+    from xrayexp.data.collate import Batch, ReportEncoder
+    from xrayexp.data.datamodule import ReportDataModule
+    from xrayexp.training.config import TrainerSection
+
+OptimizerFactory: TypeAlias = Callable[[Iterable[torch.nn.Parameter]], Optimizer]
+SchedulerFactory: TypeAlias = Callable[[Optimizer, int], LRScheduler]
+
+RUNNING_METRIC = "soft_match so far"
+VALIDATION_METRICS = (*(name.removeprefix("val/") for name in MONITORS), "unparseable_rate")
+
+
+class NonFiniteLossError(UserError):
+    """Training diverged or a sample is broken; names the samples of the micro-batches where it showed."""
+
+    def __init__(self, step: int, image_ids: Sequence[str]) -> None:
+        super().__init__(
+            f"the loss is not finite at step {step}, in a micro-batch of {', '.join(image_ids)}. "
+            "The adapters saved so far are untouched. Lower optimizer.lr, or look at these images."
+        )
+
+
+class ReportModule(L.LightningModule):
+    """Trains a vision-language model to write reports, and generates them for validation and test.
+
+    Optimisation is manual: the data loader yields one effective batch, which is cut into micro-batches here. The
+    loss is the mean over the supervised tokens of the effective batch, however it is cut, and every hook of
+    Lightning falls between optimiser steps.
+
+    Args:
+        model: the model with its adapter.
+        encoder: the encoder of the data module.
+        settings: the trainer's config.
+        optimizer: makes the optimiser of the trainable parameters.
+        scheduler: makes the schedule of (optimiser, total steps).
+        max_new_tokens: limit of a generated report.
+        seed: dropout of a step depends on this and the step alone.
+    """
+
+    def __init__(
+        self,
+        model: PeftModel | PreTrainedModel,
+        encoder: ReportEncoder,
+        settings: TrainerSection,
+        *,
+        optimizer: OptimizerFactory | None = None,
+        scheduler: SchedulerFactory | None = None,
+        max_new_tokens: int,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.model, self.encoder, self.settings = model, encoder, settings
+        self.optimizer_factory, self.scheduler_factory = optimizer, scheduler
+        self.max_new_tokens, self.seed = max_new_tokens, seed
+        self.micro_batch_size = settings.micro_batch_size
+        self.scored: list[ScoredReport] = []
+
+    # --- training ---
+
+    def configure_optimizers(self) -> Any:
+        assert self.optimizer_factory is not None
+        assert self.scheduler_factory is not None
+        data: ReportDataModule = self.trainer.datamodule  # type: ignore[attr-defined]
+        optimizer = self.optimizer_factory([p for p in self.model.parameters() if p.requires_grad])
+        total = self.settings.total_steps(data.batches_per_epoch)
+        return {"optimizer": optimizer, "lr_scheduler": self.scheduler_factory(optimizer, total)}
+
+    def training_step(self, batch: Batch, batch_idx: int) -> None:
+        optimizer: Any = self.optimizers()
+        torch.manual_seed(_step_seed(self.seed, self.global_step))
+        optimizer.zero_grad()
+        loss = self._backward(batch)
+        optimizer.step()
+        scheduler: Any = self.lr_schedulers()
+        scheduler.step()
+        self.trainer.datamodule.advance()  # type: ignore[attr-defined]
+        self.log("train/loss", loss, prog_bar=True, batch_size=len(batch))
+        self.log("train/lr", scheduler.get_last_lr()[0], batch_size=len(batch))
+
+    def _backward(self, batch: Batch) -> float:
+        """Accumulates the gradient of the mean loss over the batch's supervised tokens; returns that loss."""
+        losses, tokens = [], batch.supervised_tokens
+        micro_batches = list(batch.micro_batches(self.micro_batch_size))
+        for micro in micro_batches:
+            on_device = micro.to(self.device)
+            loss = supervised_loss_sum(base_model(self.model), on_device.inputs, on_device.labels) / tokens
+            self.manual_backward(loss)
+            losses.append(loss.detach())
+        values: list[float] = torch.stack(losses).tolist()  # one synchronisation with the device
+        bad = [micro for micro, loss in zip(micro_batches, values, strict=True) if not math.isfinite(loss)]
+        if bad:
+            raise NonFiniteLossError(self.global_step, [s.example.image_id for m in bad for s in m.samples])
+        return sum(values)
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        trainable = [p for p in self.model.parameters() if p.requires_grad]
+        limit = self.settings.gradient_clip or float("inf")
+        norm = torch.nn.utils.clip_grad_norm_(trainable, limit)
+        self.log("train/grad_norm", norm)
+
+    # --- evaluation ---
+
+    def on_validation_epoch_start(self) -> None:
+        self.scored = []
+
+    def on_test_epoch_start(self) -> None:
+        self.scored = []
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        self._write_reports(batch)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
+        return {"written": self._write_reports(batch)}  # for PredictionWriter
+
+    def _write_reports(self, batch: Batch) -> list[tuple[ScoredReport, Generated]]:
+        written = []
+        for micro in batch.micro_batches(len(batch)):
+            answers = generate(self.model, micro.to(self.device), self.encoder, self.max_new_tokens)
+            for sample, answer in zip(micro.samples, answers, strict=True):
+                example = sample.example
+                truth, predicted = Report(example.findings), parse_report(answer.text)
+                written.append((ScoredReport(example.image_id, example.patient_id, truth, predicted), answer))
+        self.scored.extend(scored for scored, _ in written)
+        live = structured_metrics(self.scored, bootstrap=0)
+        self.log(RUNNING_METRIC, live.headline("soft_match"), prog_bar=True, logger=False, on_step=True, on_epoch=False)
+        return written
+
+    def on_validation_epoch_end(self) -> None:
+        metrics = structured_metrics(self.scored, bootstrap=0)
+        self.log_dict({f"val/{name}": metrics.headline(name) for name in VALIDATION_METRICS}, prog_bar=True)
+
+
+def _step_seed(seed: int, step: int) -> int:
+    """A seed for one step, so that dropout does not depend on what ran before, validation included."""
+    return int(torch.randint(2**62, (1,), generator=torch.Generator().manual_seed(seed * 1_000_003 + step)))
