@@ -45,8 +45,10 @@ def _doctor(_: argparse.Namespace) -> int:
 
     from xrayexp.config import register_resolvers
     from xrayexp.doctor import examine, table
+    from xrayexp.quiet import quiet_libraries
 
     register_resolvers()
+    quiet_libraries()
     console = Console()
     with console.status("checking ..."):
         findings = list(examine(config_dir()))

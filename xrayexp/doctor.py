@@ -51,7 +51,7 @@ def examine(conf: Path) -> Iterator[Finding]:
         if pretrained != default:
             yield Finding(weights(pretrained), f"model={option}")
     yield Finding(padchest_folder(_value(conf, ["data=padchest"], "data.root")), "data=padchest")
-    yield Finding(wandb_login(), "logger=wandb")
+    yield Finding(wandb_login(), "tracking with W&B")
 
 
 def table(findings: Sequence[Finding]) -> Table:

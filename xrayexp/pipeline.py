@@ -59,9 +59,9 @@ def train(cfg: DictConfig) -> TrainingSummary:
     L.seed_everything(settings.seed, verbose=False)
     data = _data_module(settings)
     data.check_training_set()
+    module = _training_module(settings, data.encoder)
     run = RunFolder.create(Path(cfg.paths.output_dir), settings.cfg)
     log.info("run folder: %s", run.path)
-    module = _training_module(settings, data.encoder)
     summary = _fit(settings, run, module, data)
     write_json(run.summary_file, summary.to_json())
     if settings.test:

@@ -17,6 +17,9 @@ def quiet_libraries() -> None:
     warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.* is deprecated")
     # Phantoms are drawn faster than workers start; for files data.num_workers has its own default.
     warnings.filterwarnings("ignore", message=".*does not have many workers")
+    # bitsandbytes looks for an optional faster CPU kernel that this package does not ask for.
+    kernels = logging.getLogger("bitsandbytes.backends.cpu.ops")
+    kernels.addFilter(lambda record: "gemm_4bit_forward" not in record.getMessage())
     if not sys.stderr.isatty():
         from transformers.utils.logging import disable_progress_bar
 

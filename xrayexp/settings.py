@@ -53,14 +53,15 @@ class Settings:
             "metrics": parse_section(cfg, "metrics", MetricsSection, problems),
         }
         problems += _scalar_problems(cfg)
-        if problems:
-            raise ConfigError(problems)
         try:
             resolved: Any = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
         except OmegaConfBaseException as error:
-            raise ConfigError([str(error).splitlines()[0]]) from None
+            raise ConfigError(problems or [str(error).splitlines()[0]]) from None
+        problems += check_optimization(resolved["optimizer"], resolved["scheduler"])
+        if problems:
+            raise ConfigError(problems)
         settings = cls(cfg=resolved, seed=cfg.seed, test=cfg.test, **parsed)  # type: ignore[arg-type]
-        problems = settings._between_rooms() + check_optimization(resolved["optimizer"], resolved["scheduler"])
+        problems = settings._between_rooms()
         if problems:
             raise ConfigError(problems)
         return settings
@@ -100,8 +101,12 @@ class Settings:
         return factory
 
 
+SECTIONS = ("data", "model", "quantization", "adapter", "trainer", "metrics")
+OTHER_KEYS = ("optimizer", "scheduler", "callbacks", "logger", "paths", "seed", "test", "debug")
+
+
 def _scalar_problems(cfg: DictConfig) -> list[str]:
-    found = []
+    found = [f"{key}: unknown key" for key in map(str, cfg) if key not in (*SECTIONS, *OTHER_KEYS)]
     if not isinstance(cfg.seed, int) or isinstance(cfg.seed, bool) or cfg.seed < 0:
         found.append(f"seed must be a whole number of at least 0, not {cfg.seed}")
     found += [

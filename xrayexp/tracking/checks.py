@@ -1,4 +1,4 @@
-"""What logger=wandb needs: a login, or the wish to do without."""
+"""What tracking with Weights & Biases needs: a login, or the wish to do without."""
 
 from __future__ import annotations
 
