@@ -1,0 +1,163 @@
+"""From a source to batches: no patient in two splits, and the same samples however they are prepared."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import pytest
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+
+from xrayexp.config import parse_section
+from xrayexp.data.collate import IGNORED, Batch, ReportEncoder
+from xrayexp.data.config import SPLITS, DataSection
+from xrayexp.data.datamodule import ReportDataModule
+from xrayexp.data.examples import Source
+from xrayexp.errors import DataError
+
+Make = Callable[..., ReportDataModule]
+
+
+def section(cfg: DictConfig) -> DataSection:
+    problems: list[str] = []
+    data = parse_section(cfg, "data", DataSection, problems)
+    assert data is not None
+    assert not problems
+    return data
+
+
+@pytest.fixture(scope="module")
+def make(compose: Callable[..., DictConfig], small: Sequence[str], encoder: ReportEncoder) -> Make:
+    """`make(*overrides)`: the data module of a small run."""
+
+    def module(*overrides: str, source: Source | None = None) -> ReportDataModule:
+        data = section(compose(*small, *overrides))
+        return ReportDataModule(
+            data,
+            source or instantiate(data.source, _convert_="all"),
+            encoder,
+            seed=0,
+            effective_batch_size=8,
+            eval_batch_size=4,
+        )
+
+    return module
+
+
+@pytest.fixture(scope="module")
+def data(make: Make) -> ReportDataModule:
+    return make()
+
+
+def epoch(module: ReportDataModule) -> Iterator[Batch]:
+    """One epoch as the trainer walks through it."""
+    for batch in module.train_dataloader():
+        yield batch
+        module.advance()
+
+
+def ids(batches: Iterator[Batch]) -> list[list[str]]:
+    return [[sample.example.image_id for sample in batch.samples] for batch in batches]
+
+
+def test_splits_share_no_patient_study_or_image(make: Make) -> None:
+    splits = make("data.max_images={train: null, validation: null, test: null}").splits
+    assert set(splits) == set(SPLITS)
+    for key in ("patient_id", "study_id", "image_id"):
+        values = [{getattr(example, key) for example in examples} for examples in splits.values()]
+        assert sum(map(len, values)) == len(set().union(*values))
+        assert all(values)
+
+
+def test_an_epoch_trains_on_every_sample_once(data: ReportDataModule) -> None:
+    batches = ids(epoch(data))
+    assert len(batches) == data.batches_per_epoch == 8
+    assert [len(batch) for batch in batches] == [8] * 8
+    seen = sorted(image_id for batch in batches for image_id in batch)
+    assert seen == sorted(example.image_id for example in data.splits["train"])
+    assert data.cursor.epoch == 1
+    assert ids(epoch(data)) != batches
+
+
+def test_evaluation_asks_and_never_tells(data: ReportDataModule) -> None:
+    for loader, split in ((data.val_dataloader(), "validation"), (data.test_dataloader(), "test")):
+        batches = list(loader)
+        assert [s.example for batch in batches for s in batch.samples] == data.splits[split]
+        assert max(len(batch) for batch in batches) == 4
+        assert all((s.labels == IGNORED).all() for batch in batches for s in batch.samples)
+
+
+def test_the_evaluated_split_can_be_chosen(data: ReportDataModule, encoder: ReportEncoder) -> None:
+    other = ReportDataModule(
+        data.section, data.source, encoder,
+        seed=0, effective_batch_size=8, eval_batch_size=4, evaluated_split="validation",
+    )  # fmt: skip
+    examples = [sample.example for batch in other.test_dataloader() for sample in batch.samples]
+    assert examples == data.splits["validation"]
+
+
+@pytest.mark.parametrize("kept", ["true", "false"])
+def test_workers_change_nothing(make: Make, kept: str) -> None:
+    """Not the order, not the tokens, not the pixels, in the first epoch and in the second."""
+    alone, helped = (make(f"data.num_workers={n}", f"data.keep_in_memory={kept}") for n in (0, 2))
+    loaders = alone.train_dataloader(), helped.train_dataloader()
+    for _ in range(2):
+        for one, other in zip(*loaders, strict=True):
+            assert [s.example for s in one.samples] == [s.example for s in other.samples]
+            for mine, theirs in zip(one.samples, other.samples, strict=True):
+                for name in ("input_ids", "labels", "token_type_ids", "pixel_values"):
+                    assert torch.equal(getattr(mine, name), getattr(theirs, name))
+            alone.advance()
+            helped.advance()
+    assert alone.cursor == helped.cursor
+    assert alone.cursor.epoch == 2
+
+
+def test_workers_continue_from_the_cursor(make: Make) -> None:
+    whole, cut = make(), make("data.num_workers=2")
+    expected = ids(epoch(whole)) + ids(epoch(whole))
+    cut.cursor.epoch, cut.cursor.done = 1, 3
+    assert ids(epoch(cut)) == expected[8 + 3 :]
+
+
+def test_a_limit_takes_part_of_what_a_larger_limit_takes(make: Make) -> None:
+    few, more, everything = (
+        [example.image_id for example in make(f"data.max_images.train={most}").splits["train"]]
+        for most in ("10", "40", "null")
+    )
+    assert len(few) == 10
+    assert len(more) == 40
+    assert set(few) < set(more) < set(everything)
+    assert [image_id for image_id in everything if image_id in few] == few  # in the table's order
+    assert everything.index(few[-1]) > 40  # spread over the table, not its head
+
+
+def test_a_limit_above_what_there_is(make: Make) -> None:
+    assert len(make("data.max_images.test=100000").splits["test"]) < 100
+
+
+def test_an_empty_split_is_an_error(make: Make) -> None:
+    with pytest.raises(DataError, match="split is empty"):
+        make("data.source.patients=1")
+
+
+def test_an_empty_data_set_is_an_error(make: Make, data: ReportDataModule) -> None:
+    class Nothing:
+        """A source whose rows were all unusable."""
+
+        def table(self):  # type: ignore[no-untyped-def]
+            return data.source.table().iloc[:0]
+
+        image = data.source.image
+
+    with pytest.raises(DataError, match="no usable image"):
+        make(source=Nothing())
+
+
+def test_too_long_reports_are_found_before_training(make: Make) -> None:
+    module = make()
+    module.check_training_set()
+    module.encoder = ReportEncoder(module.encoder.processor, "What?", max_length=50)
+    with pytest.raises(DataError, match=r"of 64 training samples.*model\.max_length=50"):
+        module.check_training_set()

@@ -1,0 +1,172 @@
+"""`python evaluate.py run=...`: predictions, scores that follow from them, and any checkpoint of a run."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from xrayexp import pipeline
+from xrayexp.data.examples import examples_from_table
+from xrayexp.data.report import Finding, Report, parse_report
+from xrayexp.errors import UserError
+from xrayexp.metrics.samples import ScoredReport, per_sample
+from xrayexp.metrics.structured import structured_metrics
+from xrayexp.models.loading import load_processor
+from xrayexp.tracking.summary import TrainingSummary
+
+ROOT = Path(__file__).parents[2]
+Compose = Callable[..., DictConfig]
+FIELDS = {"image_id", "patient_id", "truth", "text", "predicted", "token_ids", "log_probs", "scores"}
+
+
+@pytest.fixture
+def run(trained_run: TrainingSummary, tmp_path: Path) -> Path:
+    """A copy of the shared run, to write into."""
+    copy = tmp_path / "run"
+    shutil.copytree(trained_run.folder, copy)
+    return copy
+
+
+def predictions(folder: Path) -> list[dict[str, Any]]:
+    lines = (folder / "predictions.jsonl").read_text(encoding="utf-8").splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def metrics(folder: Path) -> dict[str, Any]:
+    loaded: dict[str, Any] = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    return loaded
+
+
+def report(findings: list[dict[str, Any]] | None) -> Report | None:
+    if findings is None:
+        return None
+    return Report(tuple(Finding(finding["name"], tuple(finding["locations"])) for finding in findings))
+
+
+@pytest.fixture(scope="module")
+def evaluated(trained_run: TrainingSummary) -> Path:
+    """The folder of the evaluation that ended training."""
+    assert trained_run.evaluation is not None
+    return trained_run.evaluation.folder
+
+
+def test_the_command_repeats_the_evaluation_that_ended_training(run: Path, evaluated: Path, tmp_path: Path) -> None:
+    """In a process of its own and in batches of another size: the same texts and the same scores."""
+    shutil.rmtree(run / "evaluation")
+    command = [sys.executable, str(ROOT / "evaluate.py"), "run=run", "batch_size=3"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]  # nothing is written anywhere else
+    assert "soft match" in done.stdout
+    assert "Warning" not in done.stdout + done.stderr
+    before, after = ({row["image_id"]: row for row in predictions(f)} for f in (evaluated, run / "evaluation" / "test"))
+    assert before.keys() == after.keys()
+    for image_id, row in before.items():
+        assert after[image_id]["token_ids"] == row["token_ids"]
+        assert after[image_id]["log_probs"] == pytest.approx(row["log_probs"], abs=1e-3)
+        assert after[image_id]["scores"] == row["scores"]
+    assert metrics(run / "evaluation" / "test") == metrics(evaluated)
+
+
+def test_predictions_tell_truth_text_and_scores(trained_run: TrainingSummary, evaluated: Path) -> None:
+    rows = predictions(evaluated)
+    assert len(rows) == 16
+    source = instantiate(OmegaConf.load(trained_run.folder / "config.yaml").data.source, _convert_="all")
+    truths = {example.image_id: example for example in examples_from_table(source.table())}
+    tokenizer = load_processor("pkg://xrayexp/models/tiny").tokenizer
+    for row in rows:
+        assert set(row) == FIELDS
+        example = truths[row["image_id"]]
+        truth, predicted = report(row["truth"]), report(row["predicted"])
+        assert truth == Report(example.findings)
+        assert row["patient_id"] == example.patient_id
+        assert predicted == parse_report(row["text"])
+        assert row["text"] == tokenizer.decode(row["token_ids"], skip_special_tokens=True)
+        assert len(row["log_probs"]) == len(row["token_ids"])
+        assert all(value <= 0 for value in row["log_probs"])
+        assert row["scores"] == per_sample(ScoredReport(row["image_id"], row["patient_id"], truth, predicted))
+
+
+def test_metrics_follow_from_the_predictions(evaluated: Path) -> None:
+    scored = []
+    for row in predictions(evaluated):
+        truth = report(row["truth"])
+        assert truth is not None
+        scored.append(ScoredReport(row["image_id"], row["patient_id"], truth, report(row["predicted"])))
+    written = metrics(evaluated)
+    assert written == json.loads(json.dumps(structured_metrics(scored).to_json()))
+    assert written["images"] == 16
+    assert written["bootstrap"] == 1000
+    exact = [row["scores"]["exact_match"] for row in predictions(evaluated)]
+    assert written["metrics"]["exact_match"]["value"] == pytest.approx(sum(exact) / len(exact))
+    named = {"exact_match", "soft_match", "soft_match_jaccard", "micro_precision", "micro_recall", "micro_f1",
+             "macro_precision", "macro_recall", "macro_f1", "unparseable_rate"}  # fmt: skip
+    assert named <= set(written["metrics"])
+    for name in named:
+        estimate = written["metrics"][name]
+        if estimate["low"] is not None:
+            assert estimate["low"] <= estimate["value"] <= estimate["high"]
+    assert "soft match" in (evaluated / "table.txt").read_text(encoding="utf-8")
+
+
+def test_the_best_checkpoint_scores_what_validation_said(
+    run: Path, trained_run: TrainingSummary, compose: Compose
+) -> None:
+    """Saved, loaded onto a freshly quantised base and asked again: the score that chose it."""
+    summary = pipeline.evaluate(compose(f"run={run}", "split=validation", config="evaluate"))
+    assert summary.folder == run / "evaluation" / "validation"
+    assert summary.metrics.headline("micro_f1") == pytest.approx(trained_run.best_score, abs=1e-6)
+    assert len(predictions(summary.folder)) == 6
+
+
+def test_other_checkpoints_go_to_folders_of_their_own(run: Path, evaluated: Path, compose: Compose) -> None:
+    plain = pipeline.evaluate(compose(f"run={run}", "checkpoint=none", "metrics.bootstrap=0", config="evaluate"))
+    last = pipeline.evaluate(compose(f"run={run}", "checkpoint=last", config="evaluate"))
+    assert {path.name for path in (run / "evaluation").iterdir()} == {"test", "test_none", "test_last"}
+    assert plain.metrics.headline("exact_match") == 0  # a base that never saw this task
+    assert plain.metrics.headline("unparseable_rate") > 0.5
+    texts = [{row["image_id"]: row["text"] for row in predictions(f)} for f in (plain.folder, last.folder, evaluated)]
+    assert texts[0] != texts[1]
+    assert texts[0].keys() == texts[1].keys() == texts[2].keys()
+    assert math.isnan(plain.metrics.estimates["soft_match"].low)
+    assert metrics(evaluated) == metrics(run / "evaluation" / "test")
+
+
+WRONG = [
+    ([], "run=outputs/"),
+    (["run=/no/such/run"], "/no/such/run"),
+    (["run=5"], "5"),
+    (["run=null"], "run"),
+    (["run={run}", "split=train"], "split"),
+    (["run={run}", "checkpoint=first"], "checkpoint"),
+    (["run={run}", "batch_size=0"], "batch_size"),
+    (["run={run}", "batch_size=true"], "batch_size"),
+    (["run={run}", "batch_size=1.5"], "batch_size"),
+    (["run={run}", "metrics.confidence=2"], "metrics.confidence"),
+    (["run={run}", "metrics.seed=-1"], "metrics.seed"),
+]
+
+
+@pytest.mark.parametrize("overrides, named", WRONG, ids=[" ".join(o) or "nothing" for o, _ in WRONG])
+def test_what_is_wrong_is_one_message(compose: Compose, run: Path, overrides: list[str], named: str) -> None:
+    cfg = compose(*(override.format(run=run) for override in overrides), config="evaluate")
+    with pytest.raises(UserError, match=named):
+        pipeline.evaluate(cfg)
+
+
+def test_a_run_without_that_checkpoint(compose: Compose, run: Path) -> None:
+    """A run that was stopped early has no last adapter."""
+    shutil.rmtree(run / "checkpoints" / "last")
+    with pytest.raises(UserError, match="last"):
+        pipeline.evaluate(compose(f"run={run}", "checkpoint=last", config="evaluate"))
+    assert not (run / "evaluation" / "test_last").exists()
