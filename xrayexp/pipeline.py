@@ -13,13 +13,20 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from xrayexp.adapters.attach import attach_adapter, base_model, load_adapter, trainable_parameters
+from xrayexp.adapters.attach import (
+    attach_adapter,
+    base_model,
+    load_adapter,
+    require_adapter,
+    restore_adapter,
+    trainable_parameters,
+)
 from xrayexp.checks import require
 from xrayexp.config import parse_section
 from xrayexp.data.collate import ReportEncoder
 from xrayexp.data.datamodule import ReportDataModule
 from xrayexp.errors import ConfigError
-from xrayexp.memory.measure import peak_memory_gib
+from xrayexp.memory.measure import forget_peak, peak_memory_gib
 from xrayexp.metrics.config import MetricsSection
 from xrayexp.metrics.structured import structured_metrics
 from xrayexp.models.loading import enable_gradient_checkpointing, load_model, load_processor
@@ -55,18 +62,22 @@ def train(cfg: DictConfig) -> TrainingSummary:
     quiet_libraries()
     settings = Settings.from_config(cfg)
     require(settings.requirements())
+    run = RunFolder.new(Path(cfg.paths.output_dir))
     _use_threads(settings)
     L.seed_everything(settings.seed, verbose=False)
     data = _data_module(settings)
     data.check_training_set()
+    best = BestAdapter(run.checkpoints, settings.trainer.monitor)
+    trainer = _training_trainer(settings, run, best, data.batches_per_epoch)
     module = _training_module(settings, data.encoder)
-    run = RunFolder.create(Path(cfg.paths.output_dir), settings.cfg)
+    run.write_config(settings.cfg)
     log.info("run folder: %s", run.path)
-    summary = _fit(settings, run, module, data)
+    summary = _fit(settings, run, trainer, module, data, best)
     write_json(run.summary_file, summary.to_json())
     if settings.test:
-        del module  # a second base model would not fit beside the first
-        summary = replace(summary, evaluation=_evaluate(settings, run, "test", "best", settings.metrics))
+        restore_adapter(module.model, run.adapter("best"))  # type: ignore[arg-type]
+        evaluation = _test(trainer, module, data, run.evaluation("test", "best"), settings.metrics)
+        summary = replace(summary, evaluation=evaluation)
     return summary
 
 
@@ -84,13 +95,34 @@ def evaluate(cfg: DictConfig) -> EvaluationSummary:
     """
     quiet_libraries()
     metrics = _check_evaluation(cfg)
-    run = RunFolder.open(Path(cfg.run))
-    settings = Settings.from_config(run.config())
-    if cfg.batch_size is not None:
-        settings.trainer.eval_batch_size = cfg.batch_size
+    run = RunFolder.open(Path(str(cfg.run)))
+    settings = Settings.from_config(_evaluation_config(run.config(), cfg))
+    if cfg.checkpoint != "none":
+        require_adapter(run.adapter(cfg.checkpoint))
     require(settings.requirements())
     _use_threads(settings)
-    return _evaluate(settings, run, cfg.split, cfg.checkpoint, metrics)
+    data = _data_module(settings, evaluated_split=cfg.split)
+    base = _base_model(settings)
+    model = base if cfg.checkpoint == "none" else load_adapter(base, run.adapter(cfg.checkpoint))
+    module = ReportModule(model, data.encoder, settings.trainer, max_new_tokens=settings.model.max_new_tokens)
+    folder = run.evaluation(cfg.split, cfg.checkpoint)
+    trainer = _trainer(settings, run, [PredictionWriter(folder)], logger=False)
+    return _test(trainer, module, data, folder, metrics, checkpoint=cfg.checkpoint)
+
+
+def _evaluation_config(trained: DictConfig, cfg: DictConfig) -> DictConfig:
+    """The run's config with what may differ between the machine that trained and the one that evaluates."""
+    changes = {
+        "trainer.eval_batch_size": cfg.batch_size,
+        "trainer.accelerator": cfg.accelerator,
+        "data.root": cfg.data_root,
+        "data.source.root": cfg.data_root,
+        "data.requires.root": cfg.data_root,
+    }
+    for key, value in changes.items():
+        if value is not None:
+            OmegaConf.update(trained, key, value)
+    return trained
 
 
 def _check_evaluation(cfg: DictConfig) -> MetricsSection:
@@ -101,8 +133,6 @@ def _check_evaluation(cfg: DictConfig) -> MetricsSection:
         problems.append(f"split must be one of {', '.join(EVALUATED_SPLITS)}, not '{cfg.split}'")
     if cfg.checkpoint not in CHECKPOINTS:
         problems.append(f"checkpoint must be one of {', '.join(CHECKPOINTS)}, not '{cfg.checkpoint}'")
-    if cfg.batch_size is not None and not (isinstance(cfg.batch_size, int) and cfg.batch_size > 0):
-        problems.append(f"batch_size must be a whole number of at least 1 or null, not {cfg.batch_size}")
     metrics = parse_section(cfg, "metrics", MetricsSection, problems)
     if problems or metrics is None:
         raise ConfigError(problems)
@@ -117,7 +147,7 @@ def _use_threads(settings: Settings) -> None:
 def _data_module(settings: Settings, evaluated_split: str = "test") -> ReportDataModule:
     """Labels and splits are read here, images when they are needed."""
     encoder = ReportEncoder(load_processor(settings.model.pretrained), settings.data.prompt, settings.model.max_length)
-    return ReportDataModule(
+    data = ReportDataModule(
         settings.data,
         instantiate(settings.data.source, _convert_="all"),
         encoder,
@@ -126,13 +156,16 @@ def _data_module(settings: Settings, evaluated_split: str = "test") -> ReportDat
         eval_batch_size=settings.trainer.eval_batch_size,
         evaluated_split=evaluated_split,
     )
+    counts = ", ".join(f"{len(examples):,} {name}" for name, examples in data.splits.items())
+    log.info("data %s: %s", settings.data.name, counts)
+    return data
 
 
 def _base_model(settings: Settings) -> PreTrainedModel:
-    quantization = settings.quantization.config
+    log.info("loading %s, quantization %s", settings.model.pretrained, settings.quantization.name)
     return load_model(
         settings.model.pretrained,
-        quantization=instantiate(quantization) if quantization is not None else None,
+        quantization=settings.quantization_config(),
         dtype=settings.trainer.dtype,
         device=settings.trainer.device,
         attention=settings.model.attention,
@@ -155,27 +188,39 @@ def _training_module(settings: Settings, encoder: ReportEncoder) -> ReportModule
     )
 
 
-def _fit(settings: Settings, run: RunFolder, module: ReportModule, data: ReportDataModule) -> TrainingSummary:
-    best = BestAdapter(run.checkpoints, settings.trainer.monitor)
-    callbacks = [best, *(instantiate(callback) for callback in settings.cfg["callbacks"].values())]
+def _training_trainer(settings: Settings, run: RunFolder, best: BestAdapter, batches_per_epoch: int) -> L.Trainer:
     steps = settings.trainer.validate_every
-    trainer = _trainer(
+    return _trainer(
         settings,
         run,
-        callbacks,
-        logger=[instantiate(logger) for logger in settings.cfg["logger"].values()],
-        max_steps=settings.trainer.total_steps(data.batches_per_epoch),
+        [best, PredictionWriter(run.evaluation("test", "best")), *settings.callbacks()],
+        logger=settings.loggers(),
+        max_steps=settings.trainer.total_steps(batches_per_epoch),
         log_every_n_steps=settings.trainer.log_every,
         # An interval in steps counts across epochs.
         val_check_interval=steps,
         check_val_every_n_epoch=1 if steps is None else None,
         num_sanity_val_steps=0,
     )
+
+
+def _fit(
+    settings: Settings,
+    run: RunFolder,
+    trainer: L.Trainer,
+    module: ReportModule,
+    data: ReportDataModule,
+    best: BestAdapter,
+) -> TrainingSummary:
     trainable, total = trainable_parameters(module.model)
     counts = f"{trainable:,} of {total:,} parameters"
     log.info("adapter %s on %s: %s are trained", settings.adapter.name, settings.adapter.target, counts)
+    forget_peak(settings.trainer.device)
     wall, cpu = time.perf_counter(), time.process_time()
     trainer.fit(module, datamodule=data)
+    if best.validated_step not in (None, trainer.global_step):
+        # The last steps, at the lowest learning rate, deserve their chance to be the best.
+        trainer.validate(module, datamodule=data, verbose=False)
     return TrainingSummary(
         folder=run.path,
         model=settings.model.name,
@@ -185,7 +230,7 @@ def _fit(settings: Settings, run: RunFolder, module: ReportModule, data: ReportD
         total_parameters=total,
         steps=trainer.global_step,
         monitor=settings.trainer.monitor,
-        best_score=best.best_score if best.best_step is not None else None,
+        best_score=best.best_score,
         best_step=best.best_step,
         fit_seconds=time.perf_counter() - wall,
         fit_cpu_seconds=time.process_time() - cpu,
@@ -193,19 +238,19 @@ def _fit(settings: Settings, run: RunFolder, module: ReportModule, data: ReportD
     )
 
 
-def _evaluate(
-    settings: Settings, run: RunFolder, split: str, checkpoint: str, section: MetricsSection
+def _test(
+    trainer: L.Trainer,
+    module: ReportModule,
+    data: ReportDataModule,
+    folder: Path,
+    section: MetricsSection,
+    checkpoint: str = "best",
 ) -> EvaluationSummary:
-    data = _data_module(settings, evaluated_split=split)
-    base = _base_model(settings)
-    model = base if checkpoint == "none" else load_adapter(base, run.adapter(checkpoint))
-    module = ReportModule(model, data.encoder, settings.trainer, max_new_tokens=settings.model.max_new_tokens)
-    folder = run.evaluation(split, checkpoint)
-    trainer = _trainer(settings, run, [PredictionWriter(folder / "predictions.jsonl")], logger=False)
+    """Generates and scores the data module's evaluated split; predictions are written as they come."""
     trainer.test(module, datamodule=data, verbose=False)
     metrics = structured_metrics(module.scored, **vars(section))
     write_json(folder / "metrics.json", metrics.to_json())
-    summary = EvaluationSummary(folder, split, checkpoint, metrics)
+    summary = EvaluationSummary(folder, data.evaluated_split, checkpoint, metrics)
     (folder / "table.txt").write_text(plain_text(summary), encoding="utf-8")
     return summary
 

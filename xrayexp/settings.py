@@ -18,6 +18,9 @@ from xrayexp.models.config import ModelSection, QuantizationSection
 from xrayexp.training.config import TrainerSection, check_optimization
 
 if TYPE_CHECKING:
+    from lightning.pytorch.callbacks import Callback
+    from lightning.pytorch.loggers import Logger
+
     from xrayexp.checks import Check
     from xrayexp.training.module import OptimizerFactory, SchedulerFactory
 
@@ -57,7 +60,7 @@ class Settings:
             resolved: Any = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
         except OmegaConfBaseException as error:
             raise ConfigError(problems or [str(error).splitlines()[0]]) from None
-        problems += check_optimization(resolved["optimizer"], resolved["scheduler"])
+        problems += check_optimization(resolved.get("optimizer"), resolved.get("scheduler"))
         if problems:
             raise ConfigError(problems)
         settings = cls(cfg=resolved, seed=cfg.seed, test=cfg.test, **parsed)  # type: ignore[arg-type]
@@ -70,9 +73,10 @@ class Settings:
         """Rules that concern more than one section."""
         found = []
         if self.quantization.config is not None and not self.adapter.quantized_base:
+            found.append(self.adapter.needs_unquantized)
+        if self.quantization.name == "int8" and self.trainer.accelerator == "gpu":
             found.append(
-                f"adapter={self.adapter.name} does not work on quantised weights: "
-                "add quantization=none, or use adapter=dora"
+                "quantization=int8 computes in float16 on a GPU, which Gemma 3's activations overflow: use nf4 or none"
             )
         if self.adapter.ensure_weight_tying and not self.adapter.modules_to_save:
             found.append("adapter.ensure_weight_tying=true needs adapter.modules_to_save=[lm_head,embed_tokens]")
@@ -83,12 +87,26 @@ class Settings:
     def requirements(self) -> list[Check]:
         """What must be there before the run: weights, data, hardware."""
         from xrayexp.models.checks import weights
-        from xrayexp.training.checks import accelerator
+        from xrayexp.training.checks import accelerator, four_bit
 
         checks = [accelerator(self.trainer.accelerator), weights(self.model.pretrained)]
+        if self.quantization.config is not None:
+            checks.append(four_bit())
         if self.data.requires is not None:
             checks.append(instantiate(self.data.requires))
         return checks
+
+    def callbacks(self) -> list[Callback]:
+        """Lightning callbacks of the config; a group that is switched off (null) has none."""
+        return [instantiate(callback) for callback in (self.cfg["callbacks"] or {}).values() if callback is not None]
+
+    def loggers(self) -> list[Logger]:
+        """Lightning loggers of the config; a group that is switched off (null) has none."""
+        return [instantiate(logger) for logger in (self.cfg["logger"] or {}).values() if logger is not None]
+
+    def quantization_config(self) -> Any:
+        """A transformers quantisation config, or None."""
+        return None if self.quantization.config is None else instantiate(self.quantization.config)
 
     def optimizer(self) -> OptimizerFactory:
         """The optimiser, still without parameters."""
@@ -107,8 +125,8 @@ OTHER_KEYS = ("optimizer", "scheduler", "callbacks", "logger", "paths", "seed", 
 
 def _scalar_problems(cfg: DictConfig) -> list[str]:
     found = [f"{key}: unknown key" for key in map(str, cfg) if key not in (*SECTIONS, *OTHER_KEYS)]
-    if not isinstance(cfg.seed, int) or isinstance(cfg.seed, bool) or cfg.seed < 0:
-        found.append(f"seed must be a whole number of at least 0, not {cfg.seed}")
+    if not isinstance(cfg.seed, int) or isinstance(cfg.seed, bool) or not 0 <= cfg.seed < 2**32:
+        found.append(f"seed must be a whole number from 0 to {2**32 - 1}, not {cfg.seed}")
     found += [
         f"{key} must be true or false, not {cfg[key]}" for key in ("test", "debug") if not isinstance(cfg[key], bool)
     ]

@@ -10,7 +10,7 @@ from experiments.results import Claim, Rows, Values
 
 ADAPTERS = {"lora": "LoRA", "dora": "DoRA"}
 CONTROLS = {"rank-1": "rank 1", "random-base": "random base", "shuffled-labels": "shuffled labels"}
-REFERENCE = "lora-0"  # what every control is compared with
+REFERENCE = "lora"  # whose worst seed every control is compared with
 
 BOUNDS = {"soft_match": 0.95, "exact_match": 0.85}
 FIT_CPU_SECONDS = 240.0
@@ -34,7 +34,8 @@ def claims(rows: Rows) -> list[Claim]:
     found.append(Claim("LoRA, CPU seconds of the slowest fit", slowest, FIT_CPU_SECONDS, "at most"))
     for control, name in CONTROLS.items():
         for metric in BOUNDS:
-            low, _ = paired_difference(rows[REFERENCE], rows[control], metric)
+            worst = min(seeds(rows, REFERENCE), key=lambda run: score(run, metric))
+            low, _ = paired_difference(worst, rows[control], metric)
             found.append(Claim(f"{name}, {title_of(metric)} lost, at the least", low, CLEARLY, "at least"))
     return found
 

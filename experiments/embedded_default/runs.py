@@ -103,7 +103,7 @@ def _tested(cfg: DictConfig, folder: Path) -> Values:
     from xrayexp.settings import Settings
     from xrayexp.tracking.run_folder import RunFolder
 
-    RunFolder.create(folder, Settings.from_config(cfg).cfg)
+    RunFolder.new(folder).write_config(Settings.from_config(cfg).cfg)
     evaluation = composed("evaluate", ["checkpoint=none", f"metrics.bootstrap={cfg.metrics.bootstrap}"])
     evaluation.run = str(folder)
     return _scores(pipeline.evaluate(evaluation))

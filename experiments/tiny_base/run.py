@@ -21,8 +21,8 @@ class Recipe:
 
     patients: int = 9000
     text_patients: int = 6000
-    see_steps: int = 1500
-    speak_steps: int = 3400
+    see_steps: int = 1200
+    speak_steps: int = 2800
 
 
 QUICK = Recipe(patients=40, text_patients=60, see_steps=2, speak_steps=3)

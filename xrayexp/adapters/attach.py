@@ -28,9 +28,7 @@ def attach_adapter(model: PreTrainedModel, section: AdapterSection) -> PeftModel
     from peft import get_peft_model
 
     if is_quantized(model) and not section.quantized_base:
-        raise ConfigError(
-            [f"adapter={section.name} does not work on quantised weights: add quantization=none, or use adapter=dora"]
-        )
+        raise ConfigError([section.needs_unquantized])
     config: PeftConfig = instantiate(
         section.peft,
         target_modules=target_modules(model, section.target),
@@ -41,7 +39,7 @@ def attach_adapter(model: PreTrainedModel, section: AdapterSection) -> PeftModel
 
 
 def save_adapter(model: PeftModel, processor: ProcessorMixin, folder: Path) -> None:
-    """Writes a PEFT checkpoint with the processor beside it; `folder` is replaced as a whole or not at all."""
+    """Writes a PEFT checkpoint with the processor beside it; an old one is replaced once the new one is complete."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as temporary:
         fresh = Path(temporary) / "adapter"
@@ -56,13 +54,45 @@ def load_adapter(model: PreTrainedModel, folder: Path) -> PeftModel:
     """Wraps `model` with the adapter in `folder`, for inference.
 
     Raises:
-        DataError: when the folder holds no adapter.
+        DataError: when the folder holds no adapter, or one of another base model.
     """
     from peft import PeftModel
 
+    require_adapter(folder)
+    adapted = PeftModel.from_pretrained(model, str(folder))
+    _require_same_tensors(adapted, folder)
+    return adapted
+
+
+def restore_adapter(model: PeftModel, folder: Path) -> None:
+    """Puts the weights in `folder` into the adapter that `model` has already.
+
+    Raises:
+        DataError: when the folder holds no adapter, or one of another base model.
+    """
+    from peft import load_peft_weights, set_peft_model_state_dict
+
+    require_adapter(folder)
+    _require_same_tensors(model, folder)
+    set_peft_model_state_dict(model, load_peft_weights(str(folder), device=str(model.device)))
+
+
+def require_adapter(folder: Path) -> None:
+    """Raises DataError when `folder` holds no adapter."""
     if not (folder / "adapter_config.json").exists():
         raise DataError(f"no adapter in {folder}: adapter_config.json is missing")
-    return PeftModel.from_pretrained(model, str(folder))
+
+
+def _require_same_tensors(model: PeftModel, folder: Path) -> None:
+    """PEFT only warns when tensors are missing, and goes on with an adapter that changes nothing."""
+    from peft import get_peft_model_state_dict, load_peft_weights
+
+    stored, expected = set(load_peft_weights(str(folder), device="cpu")), set(get_peft_model_state_dict(model))
+    if differing := sorted(stored ^ expected):
+        raise DataError(
+            f"the adapter in {folder} belongs to another base model: {len(differing)} tensors differ, "
+            f"for example {differing[0]}"
+        )
 
 
 def base_model(model: PeftModel | PreTrainedModel) -> PreTrainedModel:

@@ -34,6 +34,11 @@ class AdapterSection:
     modules_to_save: list[str] | None = None
     ensure_weight_tying: bool | None = None
 
+    @property
+    def needs_unquantized(self) -> str:
+        """What to say where `quantized_base` is false and the weights are quantised."""
+        return f"adapter={self.name} does not work on quantised weights: add quantization=none, or use adapter=dora"
+
     def problems(self) -> list[str]:
         """What is out of range, one sentence each."""
         found = []

@@ -28,19 +28,18 @@ def target_modules(model: torch.nn.Module, target: str) -> str:
         target: a key of `TARGETS`, or a regular expression that must match whole module names.
 
     Raises:
-        ConfigError: when the expression is invalid or matches no linear layer.
+        ConfigError: when the expression is invalid or matches no layer, or one that is not linear.
     """
     pattern = TARGETS.get(target, target)
     try:
         expression = re.compile(pattern)
     except re.error as error:
         raise ConfigError([f"adapter.target: '{target}' is not a regular expression: {error}"]) from None
-    matched = [
-        name
-        for name, module in model.named_modules()
-        if isinstance(module, torch.nn.Linear) and expression.fullmatch(name)
-    ]
+    matched = {name: module for name, module in model.named_modules() if expression.fullmatch(name)}
     if not matched:
         known = ", ".join(TARGETS)
-        raise ConfigError([f"adapter.target: '{target}' matches no linear layer; use {known} or a regular expression"])
+        raise ConfigError([f"adapter.target: '{target}' matches no layer; use {known} or a regular expression"])
+    for name, module in matched.items():
+        if not isinstance(module, torch.nn.Linear):
+            raise ConfigError([f"adapter.target: '{target}' matches '{name}', which is no linear layer"])
     return pattern

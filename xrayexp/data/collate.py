@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from xrayexp.data.images import pad_to_square
-from xrayexp.data.report import write_report
+from xrayexp.data.report import Finding, write_report
 from xrayexp.errors import DataError
 
 if TYPE_CHECKING:
@@ -53,8 +53,8 @@ class MicroBatch:
 
     def to(self, device: torch.device) -> MicroBatch:
         """The same batch on `device`."""
-        moved = {name: tensor.to(device, non_blocking=True) for name, tensor in self.inputs.items()}
-        return MicroBatch(self.samples, moved, self.labels.to(device, non_blocking=True))
+        moved = {name: tensor.to(device) for name, tensor in self.inputs.items()}
+        return MicroBatch(self.samples, moved, self.labels.to(device))
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +72,10 @@ class Batch:
         """Number of positions with a label, over all samples."""
         return sum(int((sample.labels != IGNORED).sum()) for sample in self.samples)
 
+    def padded(self) -> MicroBatch:
+        """All samples together, in their order."""
+        return pad(self.samples, self.pad_token_id)
+
     def micro_batches(self, size: int) -> Iterator[MicroBatch]:
         """Cuts the batch into pieces of at most `size` samples, each padded to its own longest sample.
 
@@ -80,6 +84,11 @@ class Batch:
         ordered = sorted(self.samples, key=lambda sample: -len(sample.input_ids))
         for start in range(0, len(ordered), size):
             yield pad(ordered[start : start + size], self.pad_token_id)
+
+
+def collate(samples: list[EncodedSample], pad_token_id: int) -> Batch:
+    """The data loader's `collate_fn`: padding waits until the batch is cut."""
+    return Batch(tuple(samples), pad_token_id)
 
 
 def pad(samples: Sequence[EncodedSample], pad_token_id: int) -> MicroBatch:
@@ -123,9 +132,14 @@ class ReportEncoder:
     def __init__(self, processor: Any, prompt: str, max_length: int) -> None:
         self.processor, self.max_length = processor, max_length
         self.pad_token_id: int = processor.tokenizer.pad_token_id
-        self.image_token_id: int = processor.image_token_id
+        # The processor has an attribute of this name, which is the id of <start_of_image>.
+        self.image_token_id: int = processor.tokenizer.image_token_id
         self.prompt_ids = self._encode_prompt(prompt)  # [prompt tokens]
+        image_tokens = int((self.prompt_ids == self.image_token_id).sum())
+        if image_tokens != processor.image_seq_length:
+            raise DataError(f"the prompt holds {image_tokens} image tokens, not {processor.image_seq_length}")
         self.end_of_turn: int = processor.tokenizer.convert_tokens_to_ids(END_OF_TURN)
+        self._reports: dict[tuple[Finding, ...], torch.Tensor] = {}  # many images share their report
 
     def _encode_prompt(self, prompt: str) -> torch.Tensor:
         """The user's turn with expanded image tokens, up to where the model's answer starts."""
@@ -141,9 +155,11 @@ class ReportEncoder:
 
     def report_ids(self, example: Example) -> torch.Tensor:
         """The supervised part: the report and its end of turn, int64 [tokens]."""
-        text = write_report(example.findings)
-        ids = self.processor.tokenizer(text, add_special_tokens=False)["input_ids"]
-        return torch.tensor([*ids, self.end_of_turn])
+        ids = self._reports.get(example.findings)
+        if ids is None:
+            tokens = self.processor.tokenizer(write_report(example.findings), add_special_tokens=False)["input_ids"]
+            ids = self._reports[example.findings] = torch.tensor([*tokens, self.end_of_turn])
+        return ids
 
     def length(self, example: Example) -> int:
         """Tokens of the training sample."""

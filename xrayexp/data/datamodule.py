@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from hashlib import blake2b
 from typing import TYPE_CHECKING
 
@@ -9,7 +10,7 @@ import lightning as L
 from torch.utils.data import DataLoader, Dataset
 
 from xrayexp.data import table as columns
-from xrayexp.data.collate import Batch, EncodedSample, ReportEncoder, check_lengths
+from xrayexp.data.collate import Batch, EncodedSample, ReportEncoder, check_lengths, collate
 from xrayexp.data.examples import examples_from_table
 from xrayexp.data.sampler import Cursor, EffectiveBatchSampler
 from xrayexp.data.splits import assign_splits, check_no_leakage
@@ -25,11 +26,14 @@ if TYPE_CHECKING:
     from xrayexp.data.examples import Example, Source
 
 
+KEPT_BYTES = 2**30  # of encoded pixels, in every process that prepares samples
+
+
 class ReportDataset(Dataset[EncodedSample]):
     """Examples with their images, encoded when they are asked for.
 
     Args:
-        keep: hold encoded samples in memory for the next epoch.
+        keep: hold encoded samples in memory for the next epoch, as many as fit into `KEPT_BYTES`.
     """
 
     def __init__(
@@ -42,17 +46,20 @@ class ReportDataset(Dataset[EncodedSample]):
         keep: bool,
     ) -> None:
         self.examples, self.source, self.encoder, self.supervised = examples, source, encoder, supervised
-        self._kept: dict[int, EncodedSample] | None = {} if keep else None
+        self._room = KEPT_BYTES if keep else 0
+        self._kept: dict[int, EncodedSample] = {}
 
     def __len__(self) -> int:
         return len(self.examples)
 
     def __getitem__(self, index: int) -> EncodedSample:
-        if self._kept is None:
-            return self._encode(index)
-        if index not in self._kept:
-            self._kept[index] = self._encode(index)
-        return self._kept[index]
+        sample = self._kept.get(index)
+        if sample is None:
+            sample = self._encode(index)
+            if (size := sample.pixel_values.nbytes) <= self._room:
+                self._room -= size
+                self._kept[index] = sample
+        return sample
 
     def _encode(self, index: int) -> EncodedSample:
         example = self.examples[index]
@@ -134,14 +141,12 @@ class ReportDataModule(L.LightningDataModule):
     def _loader(self, dataset: ReportDataset, **order: object) -> DataLoader[EncodedSample]:
         return DataLoader(
             dataset,
-            collate_fn=self._collate,
+            # Not a method: spawned workers would receive the trainer and the model with it.
+            collate_fn=partial(collate, pad_token_id=self.encoder.pad_token_id),
             num_workers=self.section.num_workers,
             persistent_workers=self.section.num_workers > 0,
             **order,  # type: ignore[arg-type]
         )
-
-    def _collate(self, samples: list[EncodedSample]) -> Batch:
-        return Batch(tuple(samples), self.encoder.pad_token_id)
 
 
 def _split(section: DataSection, source: Source) -> dict[str, list[Example]]:

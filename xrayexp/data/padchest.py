@@ -7,6 +7,7 @@ the root folder.
 
 from __future__ import annotations
 
+import logging
 import re
 import zlib
 from collections.abc import Sequence
@@ -21,6 +22,8 @@ from xrayexp.data import table as columns
 from xrayexp.data.images import read_image
 from xrayexp.data.labels import PHYSICIAN, RNN_MODEL, STATUSES, parse_labels
 from xrayexp.errors import ConfigError, DataError
+
+log = logging.getLogger(__name__)
 
 LABEL_FILES = tuple(f"PADCHEST_chest_x_ray_images_labels_160K_01.02.19.csv{ending}" for ending in ("", ".gz"))
 FRONTAL = ("PA", "AP", "AP_horizontal")
@@ -120,8 +123,9 @@ class PadChestSource:
         for step, mask in steps.items():
             kept &= mask
             funnel.append((step, int(kept.sum())))
+        lines = "\n".join(f"  {rows:>7} {step}" for step, rows in funnel)
+        log.info("PadChest, rows that are left:\n%s", lines)
         if not kept.any():
-            lines = "\n".join(f"  {rows:>7} {step}" for step, rows in funnel)
             raise DataError(f"{path}: no row is left to train on.\n{lines}")
         return table[kept].reset_index(drop=True), funnel
 

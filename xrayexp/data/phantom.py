@@ -92,10 +92,12 @@ class PhantomSource:
     ) -> None:
         chosen = tuple(findings) if findings is not None else FINDINGS
         problems = [f"data.source.findings: no phantom shows '{name}'" for name in chosen if name not in FINDINGS]
-        if patients < 1:
-            problems.append(f"data.source.patients must be at least 1, not {patients}")
-        if image_size < 32:
-            problems.append(f"data.source.image_size must be at least 32 pixels, not {image_size}")
+        for name, number, least in (("patients", patients, 1), ("image_size", image_size, 32), ("seed", seed, 0)):
+            if not isinstance(number, int) or isinstance(number, bool) or number < least:
+                problems.append(f"data.source.{name} must be a whole number of at least {least}, not {number}")
+        given: object = acquisition  # from YAML, where anything can stand
+        if not isinstance(given, Acquisition):
+            problems.append(f"data.source.acquisition must have the keys of Acquisition, not {given}")
         if problems:
             raise ConfigError(problems)
         self.patients, self.image_size, self.seed = patients, image_size, seed

@@ -7,12 +7,14 @@ Brightness is attenuation: 0 is air, 1 is metal.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from xrayexp.data.report import Finding
+from xrayexp.errors import ConfigError
 
 SIGN = {"right": -1.0, "left": 1.0}
 # Centres of the lobes' visible middle in a frontal view, (x, y).
@@ -42,6 +44,29 @@ class Acquisition:
     rotation: float
     zoom: tuple[float, float]
     shift: float
+
+    def __post_init__(self) -> None:
+        problems = [
+            f"data.source.acquisition.{name} must be [lowest, highest], not {value}"
+            for name, value in (("contrast", self.contrast), ("noise", self.noise), ("zoom", self.zoom))
+            if not _is_range(value)
+        ]
+        problems += [
+            f"data.source.acquisition.{name} must be a number of at least 0, not {value}"
+            for name, value in (("rotation", self.rotation), ("shift", self.shift))
+            if not isinstance(value, int | float) or not 0 <= value < math.inf
+        ]
+        if problems:
+            raise ConfigError(problems)
+
+
+def _is_range(value: object) -> bool:
+    """Whether it is two finite numbers, the lower first and none below 0."""
+    if not isinstance(value, list | tuple) or len(value) != 2:
+        return False
+    if not all(isinstance(number, int | float) and math.isfinite(number) for number in value):
+        return False
+    return bool(0 <= value[0] <= value[1])
 
 
 @dataclass(frozen=True, slots=True)

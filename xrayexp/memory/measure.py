@@ -9,8 +9,14 @@ import torch
 GIB = 2**30
 
 
+def forget_peak(device: torch.device) -> None:
+    """Starts the measurement anew on a GPU; the peak of a process on a CPU cannot be reset."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+
+
 def peak_memory_gib(device: torch.device) -> float:
-    """The most memory so far: allocated by torch on a GPU, resident in this process on a CPU; in GiB."""
+    """The most memory, in GiB: allocated by torch since `forget_peak` on a GPU, resident in the process on a CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / GIB
     if sys.platform == "win32":

@@ -15,6 +15,7 @@ _NAME = "model weights"
 _CONFIG = "config.json"
 _WEIGHTS = "model.safetensors"
 _INDEX = "model.safetensors.index.json"
+_PROCESSOR = (("tokenizer.json", "tokenizer.model"), ("processor_config.json", "preprocessor_config.json"))
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 _LOGIN = "`hf auth login` (or set HF_TOKEN)"
 _A_COPY = "set model.pretrained to a folder that holds a copy"
@@ -65,8 +66,15 @@ def _lacking(folder: Path) -> list[str]:
     index = folder / _INDEX
     shards = {_WEIGHTS}
     if index.is_file():
-        shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-    return [file for file in (_CONFIG, *sorted(shards)) if not (folder / file).is_file()]
+        try:
+            shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        except (ValueError, KeyError, TypeError):
+            return [f"a readable {_INDEX}"]
+    lacking = [file for file in (_CONFIG, *sorted(shards)) if not (folder / file).is_file()]
+    for processor in _PROCESSOR:  # each under its present or an older name
+        if not any((folder / name).is_file() for name in processor):
+            lacking.append(processor[0])
+    return lacking
 
 
 def _megabytes(folder: Path) -> float:

@@ -57,8 +57,8 @@ def load_model(
 
     path = resolve_pretrained(pretrained)
     stored: Any = getattr(AutoConfig.from_pretrained(path), "quantization_config", None)
-    if stored is not None and quantization is None:
-        raise ConfigError([f"{pretrained} is stored quantised: quantization=none cannot undo that; leave it out"])
+    if stored is not None:
+        _require_same_quantization(pretrained, stored if isinstance(stored, dict) else stored.to_dict(), quantization)
     if quantization is not None and hasattr(quantization, "bnb_4bit_compute_dtype"):
         quantization.bnb_4bit_compute_dtype = dtype
     model: PreTrainedModel = AutoModelForImageTextToText.from_pretrained(
@@ -70,6 +70,14 @@ def load_model(
     )
     _prepare_4bit_layers(model, dtype)
     return model.requires_grad_(False)
+
+
+def _require_same_quantization(pretrained: str, stored: dict[str, Any], asked: QuantizationConfigMixin | None) -> None:
+    """A stored quantisation cannot be undone or changed, so it must be the one that the config records."""
+    bits = [name for name in ("load_in_4bit", "load_in_8bit") if stored.get(name)]
+    if asked is None or not all(getattr(asked, name, False) for name in bits):
+        name = {"load_in_4bit": "nf4", "load_in_8bit": "int8"}.get(bits[0] if bits else "", "the stored one")
+        raise ConfigError([f"{pretrained} is stored quantised, which cannot be changed: use quantization={name}"])
 
 
 def _prepare_4bit_layers(model: torch.nn.Module, dtype: torch.dtype) -> None:

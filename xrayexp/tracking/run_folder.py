@@ -27,8 +27,8 @@ class RunFolder:
     path: Path
 
     @classmethod
-    def create(cls, path: Path, cfg: dict[str, Any]) -> RunFolder:
-        """Claims a folder for a new run.
+    def new(cls, path: Path) -> RunFolder:
+        """The folder of a run that is about to start; nothing is written yet.
 
         Raises:
             UserError: when it holds a run already.
@@ -36,9 +36,12 @@ class RunFolder:
         folder = cls(path)
         if folder.config_file.exists():
             raise UserError(f"{path} already holds a run: choose another hydra.run.dir")
-        path.mkdir(parents=True, exist_ok=True)
-        folder.config_file.write_text(OmegaConf.to_yaml(OmegaConf.create(cfg)), encoding="utf-8")
         return folder
+
+    def write_config(self, cfg: dict[str, Any]) -> None:
+        """Writes the resolved config, which makes the folder that of a run."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        self.config_file.write_text(OmegaConf.to_yaml(OmegaConf.create(cfg)), encoding="utf-8")
 
     @classmethod
     def open(cls, path: Path) -> RunFolder:

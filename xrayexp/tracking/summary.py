@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -73,6 +74,7 @@ class TrainingSummary:
     def __rich__(self) -> RenderableType:
         trained = f"{self.trainable_parameters:,} of {self.total_parameters:,} parameters"
         share = self.trainable_parameters / self.total_parameters
+        run = shlex.quote(f"run={self.folder}")
         best = "no validation ran" if self.best_score is None else f"{self.best_score:.3f} at step {self.best_step}"
         rows = {
             "model": f"{self.model} on {self.data}",
@@ -81,7 +83,7 @@ class TrainingSummary:
             f"best {self.monitor}": best,
             "peak memory": f"{self.peak_memory_gib:.2f} GiB",
             "run folder": f"{self.folder}",
-            "next": f"python evaluate.py run={self.folder}",
+            "next": f"python evaluate.py {run}",
         }
         table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
         for name, value in rows.items():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,9 @@ from xrayexp.adapters.attach import save_adapter
 from xrayexp.metrics.samples import per_sample
 
 if TYPE_CHECKING:
+    from xrayexp.data.report import Report
+    from xrayexp.metrics.samples import ScoredReport
+    from xrayexp.training.generation import Generated
     from xrayexp.training.module import ReportModule
 
 
@@ -28,18 +30,20 @@ class BestAdapter(L.Callback):
 
     def __init__(self, folder: Path, monitor: str) -> None:
         self.folder, self.monitor = folder, monitor
-        self.best_score = -math.inf
+        self.best_score: float | None = None
         self.best_step: int | None = None
+        self.validated_step: int | None = None  # of the latest validation
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: ReportModule) -> None:  # type: ignore[override]
+        self.validated_step = trainer.global_step
         score = float(trainer.callback_metrics[self.monitor])
-        if score > self.best_score:
+        if self.best_score is None or score > self.best_score:
             self.best_score, self.best_step = score, trainer.global_step
             self._save(pl_module, "best")
 
     def on_train_end(self, trainer: L.Trainer, pl_module: ReportModule) -> None:  # type: ignore[override]
         self._save(pl_module, "last")
-        if self.best_step is None:
+        if self.best_score is None:
             self._save(pl_module, "best")
 
     def _save(self, module: ReportModule, name: str) -> None:
@@ -47,17 +51,19 @@ class BestAdapter(L.Callback):
 
 
 class PredictionWriter(L.Callback):
-    """Appends every generated report to a JSON-lines file as soon as its batch is done.
+    """Appends every generated report to predictions.jsonl as soon as its batch is done.
 
     Args:
-        path: the file; an old one is replaced.
+        folder: of an evaluation; what an earlier one left in it is removed.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "predictions.jsonl"
 
     def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        for old in self.path.parent.iterdir():
+            old.unlink()
         self.path.write_text("")
 
     def on_test_batch_end(
@@ -68,19 +74,18 @@ class PredictionWriter(L.Callback):
                 file.write(json.dumps(_row(scored, answer), ensure_ascii=False) + "\n")
 
 
-def _row(scored: Any, answer: Any) -> dict[str, Any]:
-    def findings(report: Any) -> list[dict[str, Any]] | None:
-        if report is None:
-            return None
-        return [{"name": f.name, "locations": list(f.locations)} for f in report.findings]
-
+def _row(scored: ScoredReport, answer: Generated) -> dict[str, Any]:
     return {
         "image_id": scored.image_id,
         "patient_id": scored.patient_id,
-        "truth": findings(scored.truth),
+        "truth": _findings(scored.truth),
         "text": answer.text,
-        "predicted": findings(scored.predicted),
+        "predicted": None if scored.predicted is None else _findings(scored.predicted),
         "token_ids": answer.token_ids,
         "log_probs": [round(p, 5) for p in answer.log_probs],
         "scores": per_sample(scored),
     }
+
+
+def _findings(report: Report) -> list[dict[str, Any]]:
+    return [{"name": finding.name, "locations": list(finding.locations)} for finding in report.findings]

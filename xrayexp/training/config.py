@@ -93,7 +93,7 @@ class TrainerSection:
         return torch.device("cuda", 0) if self.accelerator == "gpu" else torch.device("cpu")
 
 
-def check_optimization(optimizer: dict[str, Any], scheduler: dict[str, Any]) -> list[str]:
+def check_optimization(optimizer: dict[str, Any] | None, scheduler: dict[str, Any] | None) -> list[str]:
     """Tries the optimiser and the schedule on one number, so that a wrong argument is found before loading.
 
     Returns:
@@ -102,6 +102,9 @@ def check_optimization(optimizer: dict[str, Any], scheduler: dict[str, Any]) -> 
     import torch
     from hydra.utils import instantiate
 
+    missing = [name for name, group in (("optimizer", optimizer), ("scheduler", scheduler)) if not group]
+    if missing or not optimizer or not scheduler:
+        return [f"{name}: the section is missing" for name in missing]
     rate = optimizer.get("lr")
     if not isinstance(rate, int | float) or rate <= 0:
         return [f"optimizer.lr must be a number above 0, not {rate}"]

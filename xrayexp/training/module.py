@@ -14,7 +14,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from xrayexp.adapters.attach import base_model
 from xrayexp.data.report import Report, parse_report
 from xrayexp.errors import UserError
-from xrayexp.metrics.samples import ScoredReport
+from xrayexp.metrics.samples import ScoredReport, per_sample
 from xrayexp.metrics.structured import structured_metrics
 from xrayexp.training.config import MONITORS
 from xrayexp.training.generation import Generated, generate
@@ -40,7 +40,7 @@ class NonFiniteLossError(UserError):
 
     def __init__(self, step: int, image_ids: Sequence[str]) -> None:
         super().__init__(
-            f"the loss is not finite at step {step}, in a micro-batch of {', '.join(image_ids)}. "
+            f"the loss or its gradient is not finite at step {step}, in a batch of {', '.join(image_ids)}. "
             "The adapters saved so far are untouched. Lower optimizer.lr, or look at these images."
         )
 
@@ -80,6 +80,7 @@ class ReportModule(L.LightningModule):
         self.max_new_tokens, self.seed = max_new_tokens, seed
         self.micro_batch_size = settings.micro_batch_size
         self.scored: list[ScoredReport] = []
+        self._matched = 0  # how many of them are soft matches
 
     # --- training ---
 
@@ -96,12 +97,14 @@ class ReportModule(L.LightningModule):
         torch.manual_seed(_step_seed(self.seed, self.global_step))
         optimizer.zero_grad()
         loss = self._backward(batch)
-        optimizer.step()
+        norm = self._clip_gradient(batch)
         scheduler: Any = self.lr_schedulers()
+        rate = scheduler.get_last_lr()[0]
+        optimizer.step()
         scheduler.step()
         self.trainer.datamodule.advance()  # type: ignore[attr-defined]
         self.log("train/loss", loss, prog_bar=True, batch_size=len(batch))
-        self.log("train/lr", scheduler.get_last_lr()[0], batch_size=len(batch))
+        self.log_dict({"train/lr": rate, "train/grad_norm": norm}, batch_size=len(batch))
 
     def _backward(self, batch: Batch) -> float:
         """Accumulates the gradient of the mean loss over the batch's supervised tokens; returns that loss."""
@@ -118,19 +121,24 @@ class ReportModule(L.LightningModule):
             raise NonFiniteLossError(self.global_step, [s.example.image_id for m in bad for s in m.samples])
         return sum(values)
 
-    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+    def _clip_gradient(self, batch: Batch) -> float:
+        """Clips the gradient and returns its norm before that; a norm that is not finite would end the adapter."""
         trainable = [p for p in self.model.parameters() if p.requires_grad]
-        limit = self.settings.gradient_clip or float("inf")
-        norm = torch.nn.utils.clip_grad_norm_(trainable, limit)
-        self.log("train/grad_norm", norm)
+        norm = float(torch.nn.utils.clip_grad_norm_(trainable, self.settings.gradient_clip or math.inf))
+        if not math.isfinite(norm):
+            raise NonFiniteLossError(self.global_step, [s.example.image_id for s in batch.samples])
+        return norm
 
     # --- evaluation ---
 
     def on_validation_epoch_start(self) -> None:
-        self.scored = []
+        self._begin_evaluation()
 
     def on_test_epoch_start(self) -> None:
-        self.scored = []
+        self._begin_evaluation()
+
+    def _begin_evaluation(self) -> None:
+        self.scored, self._matched = [], 0
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         self._write_reports(batch)
@@ -140,15 +148,17 @@ class ReportModule(L.LightningModule):
 
     def _write_reports(self, batch: Batch) -> list[tuple[ScoredReport, Generated]]:
         written = []
-        for micro in batch.micro_batches(len(batch)):
-            answers = generate(self.model, micro.to(self.device), self.encoder, self.max_new_tokens)
-            for sample, answer in zip(micro.samples, answers, strict=True):
-                example = sample.example
-                truth, predicted = Report(example.findings), parse_report(answer.text)
-                written.append((ScoredReport(example.image_id, example.patient_id, truth, predicted), answer))
+        answers = generate(self.model, batch.padded().to(self.device), self.encoder, self.max_new_tokens)
+        for sample, answer in zip(batch.samples, answers, strict=True):
+            example = sample.example
+            truth, predicted = Report(example.findings), parse_report(answer.text)
+            written.append((ScoredReport(example.image_id, example.patient_id, truth, predicted), answer))
         self.scored.extend(scored for scored, _ in written)
-        live = structured_metrics(self.scored, bootstrap=0)
-        self.log(RUNNING_METRIC, live.headline("soft_match"), prog_bar=True, logger=False, on_step=True, on_epoch=False)
+        self._matched += sum(bool(per_sample(scored)["soft_match"]) for scored, _ in written)
+        share = self._matched / len(self.scored)
+        self.log(
+            RUNNING_METRIC, share, prog_bar=True, logger=False, on_step=True, on_epoch=False, batch_size=len(batch)
+        )
         return written
 
     def on_validation_epoch_end(self) -> None:
