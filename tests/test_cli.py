@@ -22,7 +22,7 @@ def conf(tmp_path: Path) -> Path:
     """Configs of one model that is here and one that is not, and of data that are not."""
     here = tmp_path / "model"
     here.mkdir()
-    for name in ("config.json", "model.safetensors"):
+    for name in ("config.json", "model.safetensors", "tokenizer.json", "processor_config.json"):
         (here / name).write_text("{}")
     files = {
         "train.yaml": "defaults: [_self_, data: phantom, model: small]",

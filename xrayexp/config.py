@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from typing import Any, Protocol, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+from omegaconf.errors import OmegaConfBaseException
 
 
 class Section(Protocol):
@@ -48,17 +48,18 @@ def parse_section(cfg: DictConfig, name: str, schema: type[SectionT], problems: 
         problems.append(f"{name}: {str(error).splitlines()[0]}")
         return None
     wrong = [problem for key, value in container.items() if (problem := _problem(schema, name, str(key), value))]
+    wrong += [f"{name}.{key}: the key is missing" for key in _required(schema) if key not in container]
     if wrong:
         problems.extend(wrong)
         return None
-    try:
-        section: Any = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), container))
-    except MissingMandatoryValue as error:
-        problems.append(f"{name}.{error.full_key}: the key is missing")
-        return None
+    section: Any = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), container))
     checked: SectionT = section
     problems.extend(checked.problems())
     return checked
+
+
+def _required(schema: type[Any]) -> list[str]:
+    return [field.name for field in fields(schema) if field.default is MISSING and field.default_factory is MISSING]
 
 
 def _problem(schema: type[Any], section: str, key: str, value: Any) -> str | None:

@@ -127,12 +127,15 @@ def _evaluation_config(trained: DictConfig, cfg: DictConfig) -> DictConfig:
 
 def _check_evaluation(cfg: DictConfig) -> MetricsSection:
     problems: list[str] = []
-    if OmegaConf.is_missing(cfg, "run"):
+    if OmegaConf.is_missing(cfg, "run") or cfg.run is None:
         problems.append("run is missing: python evaluate.py run=outputs/...")
     if cfg.split not in EVALUATED_SPLITS:
         problems.append(f"split must be one of {', '.join(EVALUATED_SPLITS)}, not '{cfg.split}'")
     if cfg.checkpoint not in CHECKPOINTS:
         problems.append(f"checkpoint must be one of {', '.join(CHECKPOINTS)}, not '{cfg.checkpoint}'")
+    size = cfg.batch_size
+    if size is not None and (not isinstance(size, int) or isinstance(size, bool) or size < 1):
+        problems.append(f"batch_size must be a whole number of at least 1 or null, not {size}")
     metrics = parse_section(cfg, "metrics", MetricsSection, problems)
     if problems or metrics is None:
         raise ConfigError(problems)

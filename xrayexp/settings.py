@@ -15,7 +15,7 @@ from xrayexp.data.config import DataSection
 from xrayexp.errors import ConfigError
 from xrayexp.metrics.config import MetricsSection
 from xrayexp.models.config import ModelSection, QuantizationSection
-from xrayexp.training.config import TrainerSection, check_optimization
+from xrayexp.training.config import TrainerSection, check_callbacks, check_optimization
 
 if TYPE_CHECKING:
     from lightning.pytorch.callbacks import Callback
@@ -61,28 +61,11 @@ class Settings:
         except OmegaConfBaseException as error:
             raise ConfigError(problems or [str(error).splitlines()[0]]) from None
         problems += check_optimization(resolved.get("optimizer"), resolved.get("scheduler"))
+        problems += check_callbacks(resolved.get("callbacks"))
+        problems += _between_rooms(**parsed)  # type: ignore[arg-type]
         if problems:
             raise ConfigError(problems)
-        settings = cls(cfg=resolved, seed=cfg.seed, test=cfg.test, **parsed)  # type: ignore[arg-type]
-        problems = settings._between_rooms()
-        if problems:
-            raise ConfigError(problems)
-        return settings
-
-    def _between_rooms(self) -> list[str]:
-        """Rules that concern more than one section."""
-        found = []
-        if self.quantization.config is not None and not self.adapter.quantized_base:
-            found.append(self.adapter.needs_unquantized)
-        if self.quantization.name == "int8" and self.trainer.accelerator == "gpu":
-            found.append(
-                "quantization=int8 computes in float16 on a GPU, which Gemma 3's activations overflow: use nf4 or none"
-            )
-        if self.adapter.ensure_weight_tying and not self.adapter.modules_to_save:
-            found.append("adapter.ensure_weight_tying=true needs adapter.modules_to_save=[lm_head,embed_tokens]")
-        if self.trainer.accelerator == "cpu" and self.model.attention == "flash_attention_2":
-            found.append("model.attention=flash_attention_2 needs trainer.accelerator=gpu; use model.attention=sdpa")
-        return found
+        return cls(cfg=resolved, seed=cfg.seed, test=cfg.test, **parsed)  # type: ignore[arg-type]
 
     def requirements(self) -> list[Check]:
         """What must be there before the run: weights, data, hardware."""
@@ -98,11 +81,14 @@ class Settings:
 
     def callbacks(self) -> list[Callback]:
         """Lightning callbacks of the config; a group that is switched off (null) has none."""
-        return [instantiate(callback) for callback in (self.cfg["callbacks"] or {}).values() if callback is not None]
+        return [
+            instantiate(callback) for callback in (self.cfg.get("callbacks") or {}).values() if callback is not None
+        ]
 
     def loggers(self) -> list[Logger]:
         """Lightning loggers of the config; a group that is switched off (null) has none."""
-        return [instantiate(logger) for logger in (self.cfg["logger"] or {}).values() if logger is not None]
+        given = self.cfg.get("logger") or {}
+        return [instantiate(logger) for logger in given.values() if logger is not None]
 
     def quantization_config(self) -> Any:
         """A transformers quantisation config, or None."""
@@ -117,6 +103,28 @@ class Settings:
         """The schedule, still without optimiser and length."""
         factory: SchedulerFactory = instantiate(self.cfg["scheduler"], _convert_="all")
         return factory
+
+
+def _between_rooms(
+    model: ModelSection | None,
+    quantization: QuantizationSection | None,
+    adapter: AdapterSection | None,
+    trainer: TrainerSection | None,
+    **others: object,
+) -> list[str]:
+    """Rules that concern more than one section, of those sections that could be read."""
+    found = []
+    if adapter and quantization and quantization.config is not None and not adapter.quantized_base:
+        found.append(adapter.needs_unquantized)
+    if quantization and trainer and quantization.name == "int8" and trainer.accelerator == "gpu":
+        found.append(
+            "quantization=int8 computes in float16 on a GPU, which Gemma 3's activations overflow: use nf4 or none"
+        )
+    if adapter and adapter.ensure_weight_tying and not adapter.modules_to_save:
+        found.append("adapter.ensure_weight_tying=true needs adapter.modules_to_save=[lm_head,embed_tokens]")
+    if model and trainer and trainer.accelerator == "cpu" and model.attention == "flash_attention_2":
+        found.append("model.attention=flash_attention_2 needs trainer.accelerator=gpu; use model.attention=sdpa")
+    return found
 
 
 SECTIONS = ("data", "model", "quantization", "adapter", "trainer", "metrics")

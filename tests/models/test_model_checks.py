@@ -66,7 +66,8 @@ def ask(models: Sequence[str], home: Path, **settings: str) -> dict[str, Check]:
 def checkpoint(folder: Path, shards: Sequence[str] = (), present: Sequence[str] = ()) -> Path:
     """A folder that looks like a checkpoint with the given shards, of which only some are present."""
     folder.mkdir(parents=True)
-    (folder / "config.json").write_text("{}")
+    for name in ("config.json", "tokenizer.json", "processor_config.json"):
+        (folder / name).write_text("{}")
     if shards:
         index = {"weight_map": {f"layer.{number}": shard for number, shard in enumerate(shards)}}
         (folder / "model.safetensors.index.json").write_text(json.dumps(index))
@@ -157,3 +158,19 @@ def test_no_token(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
     assert hub_token().status == "missing"
     assert "hf auth login" in hub_token().fix
+
+
+def test_a_folder_without_its_processor(tmp_path: Path) -> None:
+    model = checkpoint(tmp_path / "model", present=["model.safetensors"])
+    (model / "tokenizer.json").unlink()
+    (model / "processor_config.json").rename(model / "preprocessor_config.json")  # its older name
+    check = weights(str(model))
+    assert check.status == "missing"
+    assert "lacks tokenizer.json" in check.detail
+    assert "processor_config" not in check.detail
+
+
+def test_a_broken_index(tmp_path: Path) -> None:
+    model = checkpoint(tmp_path / "model")
+    (model / "model.safetensors.index.json").write_text("{")
+    assert "model.safetensors.index.json" in weights(str(model)).detail

@@ -103,7 +103,7 @@ def test_predictions_are_written_batch_by_batch(build: Build, tmp_path: Path) ->
             lines.append(len(path.read_text(encoding="utf-8").splitlines()))
 
     trainer = L.Trainer(
-        accelerator="cpu", callbacks=[PredictionWriter(path), Watch()], logger=False, enable_progress_bar=False
+        accelerator="cpu", callbacks=[PredictionWriter(path.parent), Watch()], logger=False, enable_progress_bar=False
     )
     for _ in range(2):  # the second evaluation replaces the first
         trainer.test(parts.module, datamodule=parts.data, verbose=False)

@@ -29,6 +29,9 @@ def attach_adapter(model: PreTrainedModel, section: AdapterSection) -> PeftModel
 
     if is_quantized(model) and not section.quantized_base:
         raise ConfigError([section.needs_unquantized])
+    for wanted in section.modules_to_save or ():
+        if not any(name == wanted or name.endswith(f".{wanted}") for name, _ in model.named_modules()):
+            raise ConfigError([f"adapter.modules_to_save: the model has no module '{wanted}'"])
     config: PeftConfig = instantiate(
         section.peft,
         target_modules=target_modules(model, section.target),

@@ -16,9 +16,9 @@ class AdapterSection:
         target: a name of `xrayexp.adapters.targets.TARGETS` or a regular expression of module names.
         quantized_base: whether PEFT's implementation works on quantised weights.
         peft: the `_target_` and arguments of a `peft.PeftConfig`.
-        r: rank.
-        alpha: the method's scale (LoRA's alpha, DeLoRA's lambda).
-        dropout: probability of dropout in the adapter.
+        r: rank, for methods that have one.
+        alpha: the method's scale (LoRA's alpha, DeLoRA's lambda), for methods that have one.
+        dropout: probability of dropout in the adapter, for methods that have it.
         modules_to_save: modules that are trained and saved whole.
         ensure_weight_tying: keep tied modules among those one matrix.
     """
@@ -28,9 +28,9 @@ class AdapterSection:
     target: str
     quantized_base: bool
     peft: dict[str, Any]
-    r: int | None = None
-    alpha: float | None = None
-    dropout: float | None = None
+    r: int = 1
+    alpha: float = 1.0
+    dropout: float = 0.0
     modules_to_save: list[str] | None = None
     ensure_weight_tying: bool | None = None
 
@@ -42,12 +42,12 @@ class AdapterSection:
     def problems(self) -> list[str]:
         """What is out of range, one sentence each."""
         found = []
-        if self.lr_scale <= 0:
+        if not self.lr_scale > 0:
             found.append(f"adapter.lr_scale must be above 0, not {self.lr_scale}")
-        if self.r is not None and self.r < 1:
+        if self.r < 1:
             found.append(f"adapter.r must be at least 1, not {self.r}")
-        if self.alpha is not None and self.alpha <= 0:
+        if not self.alpha > 0:
             found.append(f"adapter.alpha must be above 0, not {self.alpha}")
-        if self.dropout is not None and not 0 <= self.dropout < 1:
+        if not 0 <= self.dropout < 1:
             found.append(f"adapter.dropout must be in [0, 1), not {self.dropout}")
         return found

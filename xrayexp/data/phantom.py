@@ -90,7 +90,7 @@ class PhantomSource:
         acquisition: Acquisition,
         findings: Sequence[str] | None = None,
     ) -> None:
-        chosen = tuple(findings) if findings is not None else FINDINGS
+        chosen = FINDINGS if findings is None else (findings,) if isinstance(findings, str) else tuple(findings)
         problems = [f"data.source.findings: no phantom shows '{name}'" for name in chosen if name not in FINDINGS]
         for name, number, least in (("patients", patients, 1), ("image_size", image_size, 32), ("seed", seed, 0)):
             if not isinstance(number, int) or isinstance(number, bool) or number < least:

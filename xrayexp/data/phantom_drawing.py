@@ -51,6 +51,8 @@ class Acquisition:
             for name, value in (("contrast", self.contrast), ("noise", self.noise), ("zoom", self.zoom))
             if not _is_range(value)
         ]
+        if not problems and not self.zoom[0] > 0:
+            problems.append(f"data.source.acquisition.zoom must be above 0, not {self.zoom}")
         problems += [
             f"data.source.acquisition.{name} must be a number of at least 0, not {value}"
             for name, value in (("rotation", self.rotation), ("shift", self.shift))

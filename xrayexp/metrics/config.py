@@ -26,4 +26,6 @@ class MetricsSection:
             found.append(f"metrics.bootstrap must be at least 0, not {self.bootstrap}")
         if not 0 < self.confidence < 1:
             found.append(f"metrics.confidence must be between 0 and 1, not {self.confidence}")
+        if self.seed < 0:
+            found.append(f"metrics.seed must be at least 0, not {self.seed}")
         return found

@@ -48,5 +48,15 @@ class QuantizationSection:
     config: dict[str, Any] | None
 
     def problems(self) -> list[str]:
-        """Nothing here has a range."""
-        return []
+        """What is out of range, one sentence each."""
+        options = self.config or {}
+        found = [
+            f"quantization.config.{name} must be true or false, not {options[name]}"
+            for name in ("load_in_4bit", "load_in_8bit", "bnb_4bit_use_double_quant")
+            if not isinstance(options.get(name, False), bool)
+        ]
+        if options.get("bnb_4bit_quant_type", "nf4") not in ("nf4", "fp4"):
+            found.append(
+                f"quantization.config.bnb_4bit_quant_type must be nf4 or fp4, not {options['bnb_4bit_quant_type']}"
+            )
+        return found

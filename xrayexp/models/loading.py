@@ -61,12 +61,10 @@ def load_model(
         _require_same_quantization(pretrained, stored if isinstance(stored, dict) else stored.to_dict(), quantization)
     if quantization is not None and hasattr(quantization, "bnb_4bit_compute_dtype"):
         quantization.bnb_4bit_compute_dtype = dtype
+    # A stored quantisation is only found when nothing, not even None, is passed in its place.
+    chosen = {} if stored is not None else {"quantization_config": quantization}
     model: PreTrainedModel = AutoModelForImageTextToText.from_pretrained(
-        path,
-        quantization_config=quantization if stored is None else None,
-        dtype=dtype,
-        device_map={"": device},
-        attn_implementation=attention,
+        path, dtype=dtype, device_map={"": device}, attn_implementation=attention, **chosen
     )
     _prepare_4bit_layers(model, dtype)
     return model.requires_grad_(False)

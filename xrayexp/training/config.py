@@ -61,7 +61,7 @@ class TrainerSection:
             found.append(f"trainer.monitor must be one of {', '.join(MONITORS)}, not '{self.monitor}'")
         if self.max_steps is None and self.max_epochs is None:
             found.append("trainer.max_steps and trainer.max_epochs are both null: training would never end")
-        if self.gradient_clip is not None and self.gradient_clip <= 0:
+        if self.gradient_clip is not None and not self.gradient_clip > 0:
             found.append(f"trainer.gradient_clip must be above 0 or null, not {self.gradient_clip}")
         counts = (
             "num_threads", "max_steps", "max_epochs", "effective_batch_size", "micro_batch_size", "eval_batch_size",
@@ -100,22 +100,44 @@ def check_optimization(optimizer: dict[str, Any] | None, scheduler: dict[str, An
         What is wrong, one sentence each.
     """
     import torch
+    from hydra.errors import InstantiationException
     from hydra.utils import instantiate
 
     missing = [name for name, group in (("optimizer", optimizer), ("scheduler", scheduler)) if not group]
     if missing or not optimizer or not scheduler:
         return [f"{name}: the section is missing" for name in missing]
     rate = optimizer.get("lr")
-    if not isinstance(rate, int | float) or rate <= 0:
+    if not isinstance(rate, int | float) or isinstance(rate, bool) or not rate > 0:
         return [f"optimizer.lr must be a number above 0, not {rate}"]
     try:
         trial = instantiate(optimizer, _convert_="all")([torch.nn.Parameter(torch.zeros(1))])
-    except (TypeError, ValueError) as error:
-        return [f"optimizer: {error}"]
+    except (InstantiationException, TypeError, ValueError, IndexError) as error:
+        return [f"optimizer: {_first_line(error)}"]
     try:
         instantiate(scheduler, _convert_="all")(trial, 100)
     except ConfigError as error:
         return list(error.problems)
-    except (TypeError, ValueError) as error:
-        return [f"scheduler: {error}"]
+    except (InstantiationException, TypeError, ValueError) as error:
+        return [f"scheduler: {_first_line(error)}"]
     return []
+
+
+def check_callbacks(callbacks: dict[str, Any] | None) -> list[str]:
+    """Looks for mistakes that Lightning would meet at the first validation only.
+
+    Returns:
+        What is wrong, one sentence each.
+    """
+    found = []
+    for name, given in (callbacks or {}).items():
+        options = given or {}
+        if (monitor := options.get("monitor", MONITORS[0])) not in MONITORS:
+            found.append(f"callbacks.{name}.monitor must be one of {', '.join(MONITORS)}, not '{monitor}'")
+        patience = options.get("patience", 0)
+        if not isinstance(patience, int) or isinstance(patience, bool) or patience < 0:
+            found.append(f"callbacks.{name}.patience must be a whole number of at least 0, not {patience}")
+    return found
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0] or type(error).__name__

@@ -33,4 +33,4 @@ def one_cycle(optimizer: Optimizer, total_steps: int, warmup: float) -> LRSchedu
 def _warmup_steps(total_steps: int, warmup: float) -> int:
     if not 0 <= warmup < 1:
         raise ConfigError([f"scheduler.warmup is a share of all steps in [0, 1), not {warmup}"])
-    return round(warmup * total_steps)
+    return min(round(warmup * total_steps), total_steps - 1)  # one step at the full rate at least
