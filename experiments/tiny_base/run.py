@@ -67,7 +67,7 @@ def compute(row: Row, place: Place) -> Values:
 
 def claims(rows: Rows) -> list[Claim]:
     return [
-        Claim("captions of held-out plain phantoms that are right", rows["captions"]["accuracy"], 0.9, "at least"),
+        Claim("captions of held-out plain phantoms that are right", rows["captions"]["accuracy"], 0.85, "at least"),
         Claim("soft match on the report prompt, before fine-tuning", rows["reports"]["soft_match"], 0.05, "at most"),
         Claim("size of the weights in MB", rows["checkpoint"]["bytes"] / 1e6, 2.0, "at most"),
     ]
