@@ -64,7 +64,7 @@ class Acquisition:
 
 def _is_range(value: object) -> bool:
     """Whether it is two finite numbers, the lower first and none below 0."""
-    if not isinstance(value, list | tuple) or len(value) != 2:
+    if isinstance(value, str) or not isinstance(value, Sequence) or len(value) != 2:
         return False
     if not all(isinstance(number, int | float) and math.isfinite(number) for number in value):
         return False
