@@ -13,14 +13,22 @@ from typing import Any
 import pytest
 import torch
 from omegaconf import DictConfig
+from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
 
-from xrayexp.adapters.attach import attach_adapter, base_model, load_adapter, save_adapter, trainable_parameters
+from xrayexp.adapters.attach import (
+    attach_adapter,
+    base_model,
+    load_adapter,
+    restore_adapter,
+    save_adapter,
+    trainable_parameters,
+)
 from xrayexp.adapters.config import AdapterSection
 from xrayexp.config import parse_section
 from xrayexp.data.collate import EncodedSample, MicroBatch, ReportEncoder, pad
 from xrayexp.errors import ConfigError, DataError
-from xrayexp.models.loading import resolve_pretrained
+from xrayexp.models.loading import load_processor, resolve_pretrained
 from xrayexp.tracking.summary import TrainingSummary
 from xrayexp.training.loss import supervised_loss_sum
 
@@ -226,3 +234,29 @@ def test_a_trained_adapter_is_a_plain_peft_folder_with_its_processor(trained_run
         config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
         assert config["peft_type"] == "LORA"
         assert config["inference_mode"] is True
+
+
+def test_an_adapter_of_another_base_is_refused(load_tiny: Load, section: Section, tmp_path: Path) -> None:
+    """PEFT only warns, and would go on with an adapter that changes nothing."""
+    adapted = attach_adapter(load_tiny("none"), section())
+    save_adapter(adapted, load_processor("pkg://xrayexp/models/tiny"), tmp_path / "adapter")
+    weights = tmp_path / "adapter" / "adapter_model.safetensors"
+    renamed = {name.replace("language_model", "decoder"): tensor for name, tensor in load_file(weights).items()}
+    save_file(renamed, weights)
+    with pytest.raises(DataError, match="another base model"):
+        load_adapter(load_tiny("none"), tmp_path / "adapter")
+    with pytest.raises(DataError, match="another base model"):
+        restore_adapter(adapted, tmp_path / "adapter")
+
+
+def test_restoring_brings_the_saved_weights_back(
+    load_tiny: Load, section: Section, batch: MicroBatch, tmp_path: Path
+) -> None:
+    adapted = attach_adapter(load_tiny("none"), section())
+    disturb(adapted)
+    before = logits(adapted, batch)
+    save_adapter(adapted, load_processor("pkg://xrayexp/models/tiny"), tmp_path / "adapter")
+    disturb(adapted)
+    assert not torch.allclose(logits(adapted, batch), before)
+    restore_adapter(adapted, tmp_path / "adapter")
+    torch.testing.assert_close(logits(adapted, batch), before)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable, Iterator, Sequence
 
 import pytest
@@ -161,3 +162,27 @@ def test_too_long_reports_are_found_before_training(make: Make) -> None:
     module.encoder = ReportEncoder(module.encoder.processor, "What?", max_length=50)
     with pytest.raises(DataError, match=r"of 64 training samples.*model\.max_length=50"):
         module.check_training_set()
+
+
+class Unpicklable:
+    """Stands for the trainer and the model behind it."""
+
+    def __reduce__(self) -> str:
+        raise TypeError("a worker was sent the trainer")
+
+
+def test_workers_receive_no_model(make: Make) -> None:
+    """Spawned workers get the loader's parts pickled, so nothing in them may lead to the trainer."""
+    module = make()
+    module.trainer = Unpicklable()  # type: ignore[assignment]
+    loader = module.train_dataloader()
+    collate, dataset = pickle.loads(pickle.dumps((loader.collate_fn, loader.dataset)))
+    assert len(collate([dataset[0], dataset[1]])) == 2
+
+
+def test_samples_are_kept_as_far_as_memory_is_allowed(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    size = make().train_dataloader().dataset[0].pixel_values.nbytes
+    monkeypatch.setattr("xrayexp.data.datamodule.KEPT_BYTES", 2 * size)
+    dataset = make().train_dataloader().dataset
+    first = [dataset[index] for index in range(4)]
+    assert [dataset[index] is sample for index, sample in enumerate(first)] == [True, True, False, False]
