@@ -14,6 +14,9 @@ NO_WEIGHTS = Check("weights", "missing", "not downloaded")
 
 
 def test_warnings_do_not_stop_a_run() -> None:
+    with pytest.raises(RequirementError) as raised:
+        require([OK, SMALL, NO_DATA])
+    assert raised.value.checks == (NO_DATA,), "the warning is not what stopped it"
     require([OK, SMALL])
     require([])
 

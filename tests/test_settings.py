@@ -184,7 +184,8 @@ def test_a_wrong_value_does_not_hide_an_impossible_combination(compose: Compose)
     ],
 )  # fmt: skip
 def test_the_edges_are_allowed(compose: Compose, overrides: list[str]) -> None:
-    Settings.from_config(compose(*overrides))
+    cfg = compose(*overrides)
+    assert Settings.from_config(cfg).seed == cfg.seed
 
 
 def test_what_is_needed_is_asked_for(compose: Compose) -> None:
