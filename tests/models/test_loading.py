@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from bitsandbytes.nn.modules import Linear4bit, Linear8bitLt
+from bitsandbytes.nn.modules import Linear4bit, Linear8bitLt, Params4bit
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoConfig, AutoModelForImageTextToText, BitsAndBytesConfig, PreTrainedModel
 
@@ -142,6 +142,20 @@ def test_a_checkpoint_that_is_quantised_already_is_loaded_as_it_is(
     assert len(layers_of(model, Linear4bit)) == len(layers_of(load_tiny("nf4"), Linear4bit))
     assert not layers_of(model, Linear8bitLt)
     torch.testing.assert_close(evaluate(model, batch), evaluate(load_tiny("nf4"), batch))
+
+
+def test_a_stored_checkpoint_of_another_type_is_trained_in_the_asked_type(tmp_path: Path, batch: MicroBatch) -> None:
+    """transformers casts the biases of such a checkpoint and leaves its other weights as they were stored."""
+    options: dict[str, Any] = {
+        "quantization": BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4"),
+        "device": torch.device("cpu"),
+    }
+    load_model("pkg://xrayexp/models/tiny", dtype=torch.bfloat16, **options).save_pretrained(tmp_path)
+    model = load_model(str(tmp_path), dtype=torch.float32, **options)
+    unquantized = [p for p in model.parameters() if not isinstance(p, Params4bit)]
+    assert {parameter.dtype for parameter in unquantized} == {torch.float32}
+    assert model.get_output_embeddings().weight is model.get_input_embeddings().weight
+    assert gradients(with_adapter(model), batch)
 
 
 @pytest.mark.parametrize("other", ["none", "int8"])

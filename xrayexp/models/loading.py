@@ -66,6 +66,8 @@ def load_model(
     model: PreTrainedModel = AutoModelForImageTextToText.from_pretrained(
         path, dtype=dtype, device_map={"": device}, attn_implementation=attention, **chosen
     )
+    if stored is not None:
+        _cast_unquantized(model, dtype)
     _prepare_4bit_layers(model, dtype)
     return model.requires_grad_(False)
 
@@ -76,6 +78,15 @@ def _require_same_quantization(pretrained: str, stored: dict[str, Any], asked: Q
     if asked is None or not all(getattr(asked, name, False) for name in bits):
         name = {"load_in_4bit": "nf4", "load_in_8bit": "int8"}.get(bits[0] if bits else "", "the stored one")
         raise ConfigError([f"{pretrained} is stored quantised, which cannot be changed: use quantization={name}"])
+
+
+def _cast_unquantized(model: torch.nn.Module, dtype: torch.dtype) -> None:
+    """Casts what a stored checkpoint did not quantise: transformers casts its biases, but not its weights (5.23)."""
+    from bitsandbytes.nn.modules import Int8Params, Params4bit
+
+    for parameter in model.parameters():
+        if parameter.is_floating_point() and not isinstance(parameter, Params4bit | Int8Params):
+            parameter.data = parameter.data.to(dtype)
 
 
 def _prepare_4bit_layers(model: torch.nn.Module, dtype: torch.dtype) -> None:
