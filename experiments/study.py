@@ -9,6 +9,7 @@ So a run goes on where it was cut off; another --out measures everything anew.
 from __future__ import annotations
 
 import argparse
+import logging
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -89,6 +90,8 @@ def main(study: Study) -> None:
     options = parser.parse_args()
     if study.isolated and options.jobs < 1:
         parser.error(f"--jobs must be at least 1, not {options.jobs}")
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("xrayexp").setLevel(logging.INFO)
     place = _place(study, options.out, options.quick)
     if place.recorded and options.quick:
         parser.error("--quick does not write over the recorded results: give another --out")

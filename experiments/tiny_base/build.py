@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from experiments.progress import watch
 from experiments.results import Values
 from experiments.tiny_base.corpus import (
     CAPTION_PROMPT,
@@ -32,6 +31,7 @@ from xrayexp.data.report import Finding, Report, parse_report
 from xrayexp.metrics.samples import ScoredReport
 from xrayexp.metrics.structured import structured_metrics
 from xrayexp.models.loading import load_model, load_processor
+from xrayexp.progress import watch
 from xrayexp.quiet import quiet_libraries
 from xrayexp.training.generation import generate
 

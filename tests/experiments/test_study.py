@@ -11,7 +11,6 @@ from typing import Literal
 
 import pytest
 
-from experiments.progress import watch
 from experiments.results import Claim, Results, Row, Rows, Values, claims_block, fill
 from experiments.study import Place, Study, main, run
 from xrayexp.errors import ConfigError, UserError
@@ -192,8 +191,3 @@ def test_filling_twice_changes_nothing() -> None:
 def test_missing_marker_is_an_error() -> None:
     with pytest.raises(ValueError, match="no block 'figure'"):
         fill(README, {"figure": "x"})
-
-
-def test_watch_passes_everything_on_and_reports_the_end(capsys: pytest.CaptureFixture[str]) -> None:
-    assert list(watch("train", [0.5, 0.25], 2, note=lambda loss: f"loss {loss}")) == [0.5, 0.25]
-    assert capsys.readouterr().out == "train 2/2 loss 0.25\n"

@@ -16,6 +16,7 @@ import torch
 from xrayexp.data.images import pad_to_square
 from xrayexp.data.report import Finding, write_report
 from xrayexp.errors import DataError
+from xrayexp.progress import watch
 
 if TYPE_CHECKING:
     from xrayexp.data.examples import Example
@@ -197,7 +198,8 @@ def check_lengths(encoder: ReportEncoder, examples: Sequence[Example]) -> None:
     Raises:
         DataError: with the number of such samples, the longest ones by name, and the length that would do.
     """
-    lengths = {example.image_id: encoder.length(example) for example in examples}
+    watched = watch("reports measured", examples, len(examples))
+    lengths = {example.image_id: encoder.length(example) for example in watched}
     long = sorted((i for i, n in lengths.items() if n > encoder.max_length), key=lambda i: -lengths[i])
     if long:
         named = ", ".join(f"{image_id} ({lengths[image_id]} tokens)" for image_id in long[:3])

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-import sys
 import time
 from typing import Any
 
 import lightning as L
 from lightning.pytorch.callbacks import ProgressBar, RichProgressBar
 
+from xrayexp.progress import LINE_INTERVAL, is_watched
 from xrayexp.training.module import RUNNING_METRIC
 
 log = logging.getLogger(__name__)
@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 def progress_callback() -> ProgressBar:
     """Rich's bars when a person is watching, a line every few seconds when the output goes to a file."""
-    return RichProgressBar() if sys.stdout.isatty() else PlainProgress()
+    return RichProgressBar() if is_watched() else PlainProgress()
 
 
 class PlainProgress(ProgressBar):
@@ -27,7 +27,7 @@ class PlainProgress(ProgressBar):
         interval: seconds between lines.
     """
 
-    def __init__(self, interval: float = 10.0) -> None:
+    def __init__(self, interval: float = LINE_INTERVAL) -> None:
         super().__init__()
         self.interval = interval
         self._last = -float("inf")
