@@ -27,7 +27,7 @@ Compose = Callable[..., DictConfig]
 Main = Callable[..., tuple[int, str]]
 
 BRIEF = ("model.max_new_tokens=4", "data.max_images.validation=2")
-QUIET = ("hydra/job_logging=disabled", "hydra/hydra_logging=disabled")
+QUIET = ("hydra/job_logging=none", "hydra/hydra_logging=none")  # "disabled" would last beyond the test
 
 
 @pytest.fixture
