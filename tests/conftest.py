@@ -18,8 +18,7 @@ from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from omegaconf import DictConfig
 
-from xrayexp.config import register_resolvers
-from xrayexp.entry import config_dir
+from xrayexp.config import config_dir, register_resolvers
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

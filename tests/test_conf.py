@@ -13,7 +13,7 @@ import pytest
 from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
-from xrayexp.entry import config_dir
+from xrayexp.config import config_dir
 from xrayexp.settings import Settings
 
 Compose = Callable[..., DictConfig]

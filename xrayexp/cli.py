@@ -7,7 +7,8 @@ import sys
 from collections.abc import Sequence
 
 from xrayexp import __version__
-from xrayexp.entry import USER_ERROR, config_dir, prepare_environment
+from xrayexp.config import config_dir
+from xrayexp.entry import USER_ERROR, prepare_environment
 from xrayexp.errors import UserError
 
 

@@ -3,10 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import MISSING, fields
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+
+
+def config_dir() -> Path:
+    """The folder of the config files: inside the package of a wheel, beside the package in a checkout."""
+    package = Path(__file__).resolve().parent
+    shipped = package / "conf"
+    return shipped if shipped.is_dir() else package.parent / "conf"
+
+
+def quoted(text: str) -> str:
+    """A value for an override of Hydra's, whatever its characters."""
+    escaped = text.replace("'", "\\'")
+    return f"'{escaped}'"
 
 
 class Section(Protocol):

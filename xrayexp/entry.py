@@ -18,6 +18,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from xrayexp.errors import UserError
 from xrayexp.messages import explain
 
 Job = Callable[[DictConfig], object]
@@ -34,9 +35,11 @@ def launch(config_name: str, task: Literal["train", "evaluate"]) -> NoReturn:
         task: the function of `xrayexp.pipeline` that takes the composed config and returns a summary.
     """
     prepare_environment()
-    from xrayexp.config import register_resolvers
+    from xrayexp.config import config_dir, register_resolvers
 
     register_resolvers()
+    if task == "train":
+        _recall_resumed_run()
 
     def job(cfg: DictConfig) -> object:
         from xrayexp import pipeline
@@ -49,6 +52,17 @@ def launch(config_name: str, task: Literal["train", "evaluate"]) -> NoReturn:
     sys.exit(run(job, config_name, config_dir()))
 
 
+def _recall_resumed_run() -> None:
+    """Puts what `resume=RUN` was started with before the rest of the command line."""
+    from xrayexp.resume import with_earlier_overrides
+
+    try:
+        sys.argv[1:] = with_earlier_overrides(sys.argv[1:])
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(USER_ERROR)
+
+
 def prepare_environment() -> None:
     """Sets what libraries read while they are imported, torch above all. What the user has set stays."""
     # Idle OpenMP threads spin by default: on few cores they take the time of those that compute.
@@ -57,13 +71,6 @@ def prepare_environment() -> None:
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
     # The tokenizer's own threads do not survive the fork of data loader workers.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-
-
-def config_dir() -> Path:
-    """The folder of the config files: inside the package of a wheel, beside the package in a checkout."""
-    package = Path(__file__).resolve().parent
-    shipped = package / "conf"
-    return shipped if shipped.is_dir() else package.parent / "conf"
 
 
 def run(job: Job, config_name: str, conf: Path) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +47,21 @@ class RequirementError(UserError):
 
 class DataError(UserError):
     """The data is not what its format promises."""
+
+
+class Stopped(SystemExit):
+    """A signal ended the run; the exit status is the one that shells report for it.
+
+    Args:
+        number: the signal.
+    """
+
+    def __init__(self, number: signal.Signals) -> None:
+        self.signal = number
+        super().__init__(128 + number)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.signal,)
 
 
 def _line(check: Check) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,10 +30,13 @@ from xrayexp.metrics.config import MetricsSection
 from xrayexp.metrics.structured import structured_metrics
 from xrayexp.models.loading import enable_gradient_checkpointing, load_model, load_processor
 from xrayexp.quiet import quiet_libraries
+from xrayexp.resume import config_of, own_overrides, require_same_run
 from xrayexp.settings import Settings
+from xrayexp.tracking.record import recorded
 from xrayexp.tracking.run_folder import RunFolder, write_json
 from xrayexp.tracking.summary import EvaluationSummary, TrainingSummary, plain_text
-from xrayexp.training.callbacks import BestAdapter, PredictionWriter
+from xrayexp.training.callbacks import BestAdapter, FitTime, PredictionWriter
+from xrayexp.training.checkpoint import AtomicCheckpointIO, ExactCheckpoint, latest_checkpoint
 from xrayexp.training.module import ReportModule
 from xrayexp.training.progress import progress_callback
 
@@ -62,7 +64,24 @@ def train(cfg: DictConfig) -> TrainingSummary:
     quiet_libraries()
     settings = Settings.from_config(cfg)
     require(settings.requirements())
-    run = RunFolder.new(Path(cfg.paths.output_dir))
+    run, checkpoint = _run_folder(settings)
+    with recorded(run, settings.cfg, own_overrides(), checkpoint):
+        log.info("run folder: %s", run.path)
+        return _train(settings, run, checkpoint)
+
+
+def _run_folder(settings: Settings) -> tuple[RunFolder, Path | None]:
+    """The folder, new or that of a run to go on with, and in the latter case its newest checkpoint."""
+    if settings.init_from is not None:
+        require_adapter(Path(settings.init_from))
+    if settings.resume is None:
+        return RunFolder.new(Path(settings.cfg["paths"]["output_dir"])), None
+    run = RunFolder.open(Path(settings.resume))
+    require_same_run(run, settings.cfg)
+    return run, latest_checkpoint(run.checkpoints)
+
+
+def _train(settings: Settings, run: RunFolder, checkpoint: Path | None) -> TrainingSummary:
     _use_threads(settings)
     L.seed_everything(settings.seed, verbose=False)
     data = _data_module(settings)
@@ -70,9 +89,7 @@ def train(cfg: DictConfig) -> TrainingSummary:
     best = BestAdapter(run.checkpoints, settings.trainer.monitor)
     trainer = _training_trainer(settings, run, best, data.batches_per_epoch)
     module = _training_module(settings, data.encoder)
-    run.write_config(settings.cfg)
-    log.info("run folder: %s", run.path)
-    summary = _fit(settings, run, trainer, module, data, best)
+    summary = _fit(settings, run, trainer, module, data, best, checkpoint)
     write_json(run.summary_file, summary.to_json())
     if settings.test:
         restore_adapter(module.model, run.adapter("best"))  # type: ignore[arg-type]
@@ -96,7 +113,7 @@ def evaluate(cfg: DictConfig) -> EvaluationSummary:
     quiet_libraries()
     metrics = _check_evaluation(cfg)
     run = RunFolder.open(Path(str(cfg.run)))
-    settings = Settings.from_config(_evaluation_config(run.config(), cfg))
+    settings = Settings.from_config(_evaluation_config(config_of(run), cfg))
     if cfg.checkpoint != "none":
         require_adapter(run.adapter(cfg.checkpoint))
     require(settings.requirements())
@@ -106,7 +123,7 @@ def evaluate(cfg: DictConfig) -> EvaluationSummary:
     model = base if cfg.checkpoint == "none" else load_adapter(base, run.adapter(cfg.checkpoint))
     module = ReportModule(model, data.encoder, settings.trainer, max_new_tokens=settings.model.max_new_tokens)
     folder = run.evaluation(cfg.split, cfg.checkpoint)
-    trainer = _trainer(settings, run, [PredictionWriter(folder)], logger=False)
+    trainer = _trainer(settings, run, [PredictionWriter(folder)], logger=False, enable_checkpointing=False)
     return _test(trainer, module, data, folder, metrics, checkpoint=cfg.checkpoint)
 
 
@@ -177,6 +194,8 @@ def _base_model(settings: Settings) -> PreTrainedModel:
 
 def _training_module(settings: Settings, encoder: ReportEncoder) -> ReportModule:
     model = attach_adapter(_base_model(settings), settings.adapter)
+    if settings.init_from is not None:
+        restore_adapter(model, Path(settings.init_from))
     if settings.trainer.gradient_checkpointing:
         enable_gradient_checkpointing(base_model(model))
     model.train()  # transformers loads models in evaluation mode, where dropout does nothing
@@ -192,14 +211,17 @@ def _training_module(settings: Settings, encoder: ReportEncoder) -> ReportModule
 
 
 def _training_trainer(settings: Settings, run: RunFolder, best: BestAdapter, batches_per_epoch: int) -> L.Trainer:
-    steps = settings.trainer.validate_every
+    section, steps = settings.trainer, settings.trainer.validate_every
+    checkpoints = ExactCheckpoint(run.checkpoints, section.checkpoint_every, section.checkpoint_minutes)
+    writer = PredictionWriter(run.evaluation("test", "best"))
     return _trainer(
         settings,
         run,
-        [best, PredictionWriter(run.evaluation("test", "best")), *settings.callbacks()],
+        [best, FitTime(), writer, *settings.callbacks(), checkpoints],
+        plugins=[AtomicCheckpointIO()],
         logger=settings.loggers(),
-        max_steps=settings.trainer.total_steps(batches_per_epoch),
-        log_every_n_steps=settings.trainer.log_every,
+        max_steps=section.total_steps(batches_per_epoch),
+        log_every_n_steps=section.log_every,
         # An interval in steps counts across epochs.
         val_check_interval=steps,
         check_val_every_n_epoch=1 if steps is None else None,
@@ -214,16 +236,17 @@ def _fit(
     module: ReportModule,
     data: ReportDataModule,
     best: BestAdapter,
+    checkpoint: Path | None,
 ) -> TrainingSummary:
     trainable, total = trainable_parameters(module.model)
     counts = f"{trainable:,} of {total:,} parameters"
     log.info("adapter %s on %s: %s are trained", settings.adapter.name, settings.adapter.target, counts)
     forget_peak(settings.trainer.device)
-    wall, cpu = time.perf_counter(), time.process_time()
-    trainer.fit(module, datamodule=data)
+    trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     if best.validated_step not in (None, trainer.global_step):
         # The last steps, at the lowest learning rate, deserve their chance to be the best.
         trainer.validate(module, datamodule=data, verbose=False)
+    [time] = [callback for callback in trainer.callbacks if isinstance(callback, FitTime)]  # type: ignore[attr-defined]
     return TrainingSummary(
         folder=run.path,
         model=settings.model.name,
@@ -235,8 +258,9 @@ def _fit(
         monitor=settings.trainer.monitor,
         best_score=best.best_score,
         best_step=best.best_step,
-        fit_seconds=time.perf_counter() - wall,
-        fit_cpu_seconds=time.process_time() - cpu,
+        fit_seconds=time.seconds,
+        fit_cpu_seconds=time.cpu_seconds,
+        halved=tuple(module.halved),
         peak_memory_gib=peak_memory_gib(settings.trainer.device),
     )
 
@@ -265,7 +289,6 @@ def _trainer(settings: Settings, run: RunFolder, callbacks: list[L.Callback], **
         precision=settings.trainer.precision,  # type: ignore[arg-type]
         default_root_dir=run.path,
         callbacks=[progress_callback(), *callbacks],
-        enable_checkpointing=False,  # adapters are saved by BestAdapter, the base never
         enable_model_summary=False,
         **options,
     )

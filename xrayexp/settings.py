@@ -32,6 +32,8 @@ class Settings:
     cfg: dict[str, Any]
     seed: int
     test: bool
+    resume: str | None
+    init_from: str | None
     data: DataSection
     model: ModelSection
     quantization: QuantizationSection
@@ -65,7 +67,8 @@ class Settings:
         problems += _between_rooms(**parsed)  # type: ignore[arg-type]
         if problems:
             raise ConfigError(problems)
-        return cls(cfg=resolved, seed=cfg.seed, test=cfg.test, **parsed)  # type: ignore[arg-type]
+        scalars = {name: resolved[name] for name in ("seed", "test", "resume", "init_from")}
+        return cls(cfg=resolved, **scalars, **parsed)  # type: ignore[arg-type]
 
     def requirements(self) -> list[Check]:
         """What must be there before the run: weights, data, hardware."""
@@ -128,13 +131,18 @@ def _between_rooms(
 
 
 SECTIONS = ("data", "model", "quantization", "adapter", "trainer", "metrics")
-OTHER_KEYS = ("optimizer", "scheduler", "callbacks", "logger", "paths", "seed", "test", "debug")
+OTHER_KEYS = ("optimizer", "scheduler", "callbacks", "logger", "paths", "seed", "test", "resume", "init_from", "debug")
 
 
 def _scalar_problems(cfg: DictConfig) -> list[str]:
     found = [f"{key}: unknown key" for key in map(str, cfg) if key not in (*SECTIONS, *OTHER_KEYS)]
     if not isinstance(cfg.seed, int) or isinstance(cfg.seed, bool) or not 0 <= cfg.seed < 2**32:
         found.append(f"seed must be a whole number from 0 to {2**32 - 1}, not {cfg.seed}")
+    found += [
+        f"{key} must be a folder or null, not {cfg[key]}"
+        for key in ("resume", "init_from")
+        if not isinstance(cfg[key], str | None)
+    ]
     found += [
         f"{key} must be true or false, not {cfg[key]}" for key in ("test", "debug") if not isinstance(cfg[key], bool)
     ]

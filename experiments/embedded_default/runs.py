@@ -20,8 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from experiments.embedded_default.controls import ShuffledLabels, random_base
 from experiments.results import Row, Values
 from experiments.study import Place
-from xrayexp.config import register_resolvers
-from xrayexp.entry import config_dir
+from xrayexp.config import config_dir, register_resolvers
 
 if TYPE_CHECKING:
     from xrayexp.tracking.summary import EvaluationSummary

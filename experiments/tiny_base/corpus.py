@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from omegaconf import OmegaConf
 
+from xrayexp.config import config_dir
 from xrayexp.data.phantom import FINDINGS, PhantomSource
 from xrayexp.data.phantom_drawing import Acquisition
 from xrayexp.data.report import NORMAL, Finding, write_report
-from xrayexp.entry import config_dir
 
 # Easier to see than the default data set, and its seeds are others.
 PLAIN = Acquisition(contrast=(0.8, 1.0), noise=(0.01, 0.035), rotation=3.0, zoom=(0.96, 1.04), shift=0.03)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from functools import partial
 from hashlib import blake2b
 from typing import TYPE_CHECKING
@@ -110,6 +111,13 @@ class ReportDataModule(L.LightningDataModule):
         """Refuses training samples that are longer than the limit; reads every label but no image."""
         check_lengths(self.encoder, self.splits["train"])
 
+    def state_dict(self) -> dict[str, int]:
+        """The position in the training data."""
+        return {"epoch": self.cursor.epoch, "done": self.cursor.done}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        self.cursor.epoch, self.cursor.done = state_dict["epoch"], state_dict["done"]
+
     def advance(self) -> None:
         """To be called after every optimiser step."""
         self.cursor.advance(self.batches_per_epoch)
@@ -145,8 +153,15 @@ class ReportDataModule(L.LightningDataModule):
             collate_fn=partial(collate, pad_token_id=self.encoder.pad_token_id),
             num_workers=self.section.num_workers,
             persistent_workers=self.section.num_workers > 0,
+            worker_init_fn=_ignore_signals,
             **order,  # type: ignore[arg-type]
         )
+
+
+def _ignore_signals(_: int) -> None:
+    """Ctrl-C and a batch system's SIGTERM reach the workers too; the main process ends them when it has saved."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _split(section: DataSection, source: Source) -> dict[str, list[Example]]:

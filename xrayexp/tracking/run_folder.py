@@ -16,10 +16,13 @@ from xrayexp.errors import UserError
 class RunFolder:
     """The folder of one run.
 
+    README.txt         what the run is and what can be done with it
     config.yaml        the resolved config
+    run.json           how it was started and how it ended
     logs/metrics.csv   training and validation, by step
     checkpoints/best   the adapter with the best validation score, a plain PEFT folder
     checkpoints/last   the adapter at the end
+    checkpoints/*.ckpt what resuming needs
     evaluation/SPLIT   predictions.jsonl, metrics.json and the table
     summary.json       the run in a few numbers
     """
@@ -67,6 +70,21 @@ class RunFolder:
         return loaded
 
     @property
+    def record_file(self) -> Path:
+        """How the run was started and how it ended."""
+        return self.path / "run.json"
+
+    @property
+    def readme_file(self) -> Path:
+        """For people who find the folder."""
+        return self.path / "README.txt"
+
+    @property
+    def lock_file(self) -> Path:
+        """Held by the process that writes to the folder."""
+        return self.path / ".lock"
+
+    @property
     def summary_file(self) -> Path:
         """The run in a few numbers."""
         return self.path / "summary.json"
@@ -86,5 +104,7 @@ class RunFolder:
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Writes strict JSON, readable by people."""
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+    """Writes strict JSON, readable by people; an earlier file is replaced at once or not at all."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+    temporary.replace(path)

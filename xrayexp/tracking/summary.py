@@ -49,6 +49,7 @@ class TrainingSummary:
         fit_seconds: wall time of training with its validations.
         fit_cpu_seconds: CPU time of this process during the same.
         peak_memory_gib: largest GPU memory allocated, or on a CPU largest resident memory of the process.
+        halved: (step, micro-batch size from then on) for every time that memory ran out.
         evaluation: on the test split, when the config asks for it.
     """
 
@@ -65,11 +66,16 @@ class TrainingSummary:
     fit_seconds: float
     fit_cpu_seconds: float
     peak_memory_gib: float
+    halved: tuple[tuple[int, int], ...] = ()
     evaluation: EvaluationSummary | None = None
 
     def to_json(self) -> dict[str, Any]:
         """For summary.json; the evaluation has a file of its own."""
         return {name: value for name, value in vars(self).items() if name not in ("folder", "evaluation")}
+
+    def _out_of_memory(self) -> dict[str, str]:
+        events = [f"micro-batches of {size} from step {step} on" for step, size in self.halved]
+        return {"out of memory": ", ".join(events)} if events else {}
 
     def __rich__(self) -> RenderableType:
         trained = f"{self.trainable_parameters:,} of {self.total_parameters:,} parameters"
@@ -82,6 +88,7 @@ class TrainingSummary:
             "training": f"{self.steps} steps, {self.fit_seconds:.0f} s ({self.fit_cpu_seconds:.0f} CPU s)",
             f"best {self.monitor}": best,
             "peak memory": f"{self.peak_memory_gib:.2f} GiB",
+            **self._out_of_memory(),
             "run folder": f"{self.folder}",
             "next": f"python evaluate.py {run}",
         }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,8 +48,41 @@ class BestAdapter(L.Callback):
         if self.best_score is None:
             self._save(pl_module, "best")
 
+    def state_dict(self) -> dict[str, Any]:
+        return {"best_score": self.best_score, "best_step": self.best_step, "validated_step": self.validated_step}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        vars(self).update(state_dict)
+
     def _save(self, module: ReportModule, name: str) -> None:
         save_adapter(module.model, module.encoder.processor, self.folder / name)  # type: ignore[arg-type]
+
+
+class FitTime(L.Callback):
+    """How long training has taken, with its validations, over all the processes that had a part in it."""
+
+    def __init__(self) -> None:
+        self._earlier = (0.0, 0.0)  # of the processes before this one
+        self._started = (time.perf_counter(), time.process_time())
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._started = (time.perf_counter(), time.process_time())
+
+    @property
+    def seconds(self) -> float:
+        """Wall time."""
+        return self._earlier[0] + time.perf_counter() - self._started[0]
+
+    @property
+    def cpu_seconds(self) -> float:
+        """CPU time, of all threads of the process."""
+        return self._earlier[1] + time.process_time() - self._started[1]
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"seconds": self.seconds, "cpu_seconds": self.cpu_seconds}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._earlier = (state_dict["seconds"], state_dict["cpu_seconds"])
 
 
 class PredictionWriter(L.Callback):

@@ -33,6 +33,8 @@ class TrainerSection:
         gradient_checkpointing: recompute activations in the backward pass.
         validate_every: optimiser steps between validations; None for the end of every epoch.
         log_every: optimiser steps between rows of the log.
+        checkpoint_every: optimiser steps between checkpoints to resume from; None for no such rhythm.
+        checkpoint_minutes: minutes between checkpoints; None for no such rhythm.
         monitor: the validation metric, higher is better, that chooses the best adapter.
     """
 
@@ -48,6 +50,8 @@ class TrainerSection:
     gradient_checkpointing: bool
     validate_every: int | None
     log_every: int
+    checkpoint_every: int | None
+    checkpoint_minutes: float | None
     monitor: str
 
     def problems(self) -> list[str]:
@@ -63,9 +67,11 @@ class TrainerSection:
             found.append("trainer.max_steps and trainer.max_epochs are both null: training would never end")
         if self.gradient_clip is not None and not self.gradient_clip > 0:
             found.append(f"trainer.gradient_clip must be above 0 or null, not {self.gradient_clip}")
+        if self.checkpoint_minutes is not None and not self.checkpoint_minutes > 0:
+            found.append(f"trainer.checkpoint_minutes must be above 0 or null, not {self.checkpoint_minutes}")
         counts = (
             "num_threads", "max_steps", "max_epochs", "effective_batch_size", "micro_batch_size", "eval_batch_size",
-            "validate_every", "log_every",
+            "validate_every", "log_every", "checkpoint_every",
         )  # fmt: skip
         for name in counts:
             value = getattr(self, name)

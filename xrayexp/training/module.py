@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
+import logging
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import lightning as L
@@ -13,9 +15,10 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from xrayexp.adapters.attach import base_model
 from xrayexp.data.report import Report, parse_report
-from xrayexp.errors import UserError
+from xrayexp.errors import DataError, UserError
 from xrayexp.metrics.samples import ScoredReport, per_sample
 from xrayexp.metrics.structured import structured_metrics
+from xrayexp.training.checkpoint import HEADER, header
 from xrayexp.training.config import MONITORS
 from xrayexp.training.generation import Generated, generate
 from xrayexp.training.loss import supervised_loss_sum
@@ -27,6 +30,8 @@ if TYPE_CHECKING:
     from xrayexp.data.collate import Batch, ReportEncoder
     from xrayexp.data.datamodule import ReportDataModule
     from xrayexp.training.config import TrainerSection
+
+log = logging.getLogger(__name__)
 
 OptimizerFactory: TypeAlias = Callable[[Iterable[torch.nn.Parameter]], Optimizer]
 SchedulerFactory: TypeAlias = Callable[[Optimizer, int], LRScheduler]
@@ -43,6 +48,10 @@ class NonFiniteLossError(UserError):
             f"the loss or its gradient is not finite at step {step}, in a batch of {', '.join(image_ids)}. "
             "The adapters saved so far are untouched. Lower optimizer.lr, or look at these images."
         )
+
+
+class OutOfMemoryError(UserError):
+    """One sample, or one optimiser step, is more than the device has room for."""
 
 
 class ReportModule(L.LightningModule):
@@ -79,6 +88,7 @@ class ReportModule(L.LightningModule):
         self.optimizer_factory, self.scheduler_factory = optimizer, scheduler
         self.max_new_tokens, self.seed = max_new_tokens, seed
         self.micro_batch_size = settings.micro_batch_size
+        self.halved: list[tuple[int, int]] = []  # (step, micro-batch size from then on)
         self.scored: list[ScoredReport] = []
         self._matched = 0  # how many of them are soft matches
 
@@ -94,9 +104,7 @@ class ReportModule(L.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         optimizer: Any = self.optimizers()
-        torch.manual_seed(_step_seed(self.seed, self.global_step))
-        optimizer.zero_grad()
-        loss = self._backward(batch)
+        loss = self._backward_or_halve(batch, optimizer)
         norm = self._clip_gradient(batch)
         scheduler: Any = self.lr_schedulers()
         rate = scheduler.get_last_lr()[0]
@@ -105,6 +113,35 @@ class ReportModule(L.LightningModule):
         self.trainer.datamodule.advance()  # type: ignore[attr-defined]
         self.log("train/loss", loss, prog_bar=True, batch_size=len(batch))
         self.log_dict({"train/lr": rate, "train/grad_norm": norm}, batch_size=len(batch))
+
+    def _backward_or_halve(self, batch: Batch, optimizer: Any) -> float:
+        """Accumulates the gradient; out of memory, from the step's start again with half the micro-batch."""
+        while True:
+            torch.manual_seed(_step_seed(self.seed, self.global_step))
+            optimizer.zero_grad()
+            try:
+                return self._backward(batch)
+            except torch.OutOfMemoryError as error:
+                reason = str(error).partition("\n")[0]
+            # Outside of the except clause: the error's traceback holds the activations that have to go.
+            optimizer.zero_grad()
+            self._halve(reason)
+
+    def _halve(self, reason: str) -> None:
+        if self.micro_batch_size == 1:
+            raise OutOfMemoryError(
+                f"out of memory at step {self.global_step} with a single sample at a time ({reason}): lower "
+                "model.max_length or adapter.r, set trainer.gradient_checkpointing=true, or use quantization=nf4"
+            )
+        self.micro_batch_size = math.ceil(self.micro_batch_size / 2)
+        self.halved.append((self.global_step, self.micro_batch_size))
+        log.warning(
+            "out of memory at step %d (%s): the step starts again with micro-batches of %d; the effective batch stays",
+            self.global_step, reason, self.micro_batch_size,
+        )  # fmt: skip
+        gc.collect()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
 
     def _backward(self, batch: Batch) -> float:
         """Accumulates the gradient of the mean loss over the batch's supervised tokens; returns that loss."""
@@ -129,6 +166,34 @@ class ReportModule(L.LightningModule):
             raise NonFiniteLossError(self.global_step, [s.example.image_id for s in batch.samples])
         return norm
 
+    # --- checkpoints ---
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """What is trained, by name; the base model is in no checkpoint."""
+        return {name: p.detach() for name, p in self.named_parameters() if p.requires_grad}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> None:
+        """Puts trained parameters back.
+
+        Raises:
+            DataError: the model trains other parameters, or some of another shape.
+        """
+        trained = self.state_dict()
+        shapes, stored = ({name: p.shape for name, p in state.items()} for state in (trained, state_dict))
+        if differing := sorted(name for name in shapes.keys() | stored.keys() if shapes.get(name) != stored.get(name)):
+            raise DataError(
+                f"the checkpoint is one of another adapter: {len(differing)} tensors differ, such as {differing[0]}"
+            )
+        for name, parameter in trained.items():
+            parameter.copy_(state_dict[name])
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint[HEADER] = header() | {"micro_batch_size": self.micro_batch_size, "halved": self.halved}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        stored = checkpoint[HEADER]
+        self.micro_batch_size, self.halved = stored["micro_batch_size"], stored["halved"]
+
     # --- evaluation ---
 
     def on_validation_epoch_start(self) -> None:
@@ -148,7 +213,13 @@ class ReportModule(L.LightningModule):
 
     def _write_reports(self, batch: Batch) -> list[tuple[ScoredReport, Generated]]:
         written = []
-        answers = generate(self.model, batch.padded().to(self.device), self.encoder, self.max_new_tokens)
+        try:
+            answers = generate(self.model, batch.padded().to(self.device), self.encoder, self.max_new_tokens)
+        except torch.OutOfMemoryError as error:
+            raise OutOfMemoryError(
+                f"out of memory while {len(batch)} reports were generated together: lower trainer.eval_batch_size "
+                "(batch_size of evaluate.py)"
+            ) from error
         for sample, answer in zip(batch.samples, answers, strict=True):
             example = sample.example
             truth, predicted = Report(example.findings), parse_report(answer.text)

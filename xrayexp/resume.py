@@ -1,0 +1,125 @@
+"""The config of an earlier run, composed again: to go on with it, and to evaluate it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import DictConfig, OmegaConf
+
+from xrayexp.config import config_dir, quoted, register_resolvers
+from xrayexp.errors import ConfigError
+from xrayexp.tracking.record import read_record
+from xrayexp.tracking.run_folder import RunFolder
+
+RESUME = "resume="
+
+# What a run is. Everything else may differ between the beginning and the end of a run.
+IDENTITY = ("seed", "model", "quantization", "data", "adapter", "optimizer", "scheduler")
+IDENTITY_OF_TRAINER = ("precision", "effective_batch_size")
+# Where things lie and how fast they come.
+CHANGEABLE = (
+    "model.defaults", "data.root", "data.source.root", "data.requires", "data.num_workers", "data.keep_in_memory",
+)  # fmt: skip
+
+
+def with_earlier_overrides(arguments: Sequence[str]) -> list[str]:
+    """The command line of `train.py resume=RUN ...`, with what RUN was started with in front of the rest.
+
+    Args:
+        arguments: of the process, without its name.
+
+    Raises:
+        ConfigError: with --multirun.
+        DataError: RUN is not the folder of a run.
+    """
+    given = [argument for argument in arguments if argument.startswith(RESUME)]
+    path = given[-1].removeprefix(RESUME).strip("'\"") if given else ""
+    if path in ("", "null"):
+        return list(arguments)
+    if {"-m", "--multirun"} & set(arguments):
+        raise ConfigError(["resume=RUN goes on with one run: leave --multirun out"])
+    earlier = read_record(RunFolder.open(Path(path)))["overrides"] or []
+    return [*earlier, *arguments, f"hydra.run.dir={quoted(path)}"]
+
+
+def own_overrides() -> list[str] | None:
+    """What the user asked of Hydra in this process; None outside of Hydra."""
+    from hydra.core.hydra_config import HydraConfig
+
+    if not HydraConfig.initialized():
+        return None
+    return [override for override in HydraConfig.get().overrides.task if not override.startswith(RESUME)]
+
+
+def config_of(run: RunFolder) -> DictConfig:
+    """The config of a run, with defaults for what this version knows and the run's did not.
+
+    Raises:
+        UserError: the folder holds no run.
+    """
+    stored = run.config()
+    now = _composed(read_record(run)["overrides"] or [])
+    OmegaConf.set_struct(now, False)
+    now.paths = {}  # Hydra's folder, that of this process
+    merged = OmegaConf.merge(now, stored)
+    assert isinstance(merged, DictConfig)
+    for name, section in now.items():
+        if isinstance(section, DictConfig) and isinstance(merged[name], DictConfig):
+            for key in set(merged[name]) - set(section):  # what this version no longer knows
+                del merged[name][key]
+    for name in set(merged) - set(now):
+        del merged[name]
+    merged.paths.output_dir = str(run.path)  # it may have been moved
+    return merged
+
+
+def _composed(overrides: Sequence[str]) -> DictConfig:
+    register_resolvers()
+    if GlobalHydra.instance().is_initialized():
+        return compose("train", list(overrides))
+    with initialize_config_dir(str(config_dir()), version_base="1.3"):
+        return compose("train", list(overrides))
+
+
+def require_same_run(run: RunFolder, config: Mapping[str, Any]) -> None:
+    """Compares what a run was started with and what it is to go on with.
+
+    Raises:
+        ConfigError: naming every value that makes it another run.
+    """
+    stored: Any = OmegaConf.to_container(run.config())
+    before, now = _identity(stored), _identity(config)
+    problems = [
+        f"{key} was {_shown(before, key)} and would be {_shown(now, key)}"
+        for key in sorted(before.keys() | now.keys())
+        if before.get(key) != now.get(key)
+    ]
+    if problems:
+        raise ConfigError(
+            [
+                f"resume={run.path} goes on with the same run; a new one can start from its adapter: "
+                f"init_from={run.adapter('best')}",
+                *problems,
+            ]
+        )
+
+
+def _identity(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What must not change, by dotted key."""
+    sections = {name: config.get(name) for name in IDENTITY}
+    sections["trainer"] = {name: config["trainer"].get(name) for name in IDENTITY_OF_TRAINER}
+    return {key: value for key, value in _flat(sections) if not key.startswith(CHANGEABLE)}
+
+
+def _flat(node: Any, prefix: str = "") -> list[tuple[str, Any]]:
+    if not isinstance(node, Mapping):
+        return [(prefix, node)]
+    return [pair for key, value in node.items() for pair in _flat(value, f"{prefix}.{key}" if prefix else str(key))]
+
+
+def _shown(values: Mapping[str, Any], key: str) -> str:
+    return repr(values[key]) if key in values else "absent"

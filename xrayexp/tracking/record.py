@@ -1,0 +1,142 @@
+"""The record of a run: how it was started, where it stands, how it ended. One process writes to it at a time."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from xrayexp.errors import DataError, Stopped, UserError
+from xrayexp.tracking.provenance import command_line, config_hash, git_state, versions
+from xrayexp.tracking.run_folder import RunFolder, write_json
+
+RUNNING, FINISHED, STOPPED, FAILED, KILLED = "running", "finished", "stopped", "failed", "killed"
+
+
+@contextmanager
+def recorded(
+    run: RunFolder, config: Mapping[str, Any], overrides: Sequence[str] | None, resumed_from: Path | None = None
+) -> Iterator[None]:
+    """Keeps run.json up to date while the body runs, and other processes out of the folder.
+
+    Args:
+        run: the folder; made when it does not exist.
+        config: the resolved config.
+        overrides: of the command line; None when there was none.
+        resumed_from: the checkpoint from which an earlier run goes on.
+
+    Raises:
+        UserError: another process is writing to the folder, or nobody may.
+    """
+    with _locked(run):
+        run.write_config(dict(config))
+        run.readme_file.write_text(_readme(config), encoding="utf-8")
+        record = _begun(run, config, overrides, resumed_from)
+        write_json(run.record_file, record | {"state": RUNNING})
+        state, reason = FAILED, ""
+        try:
+            yield
+            state = FINISHED
+        except (Stopped, KeyboardInterrupt) as stop:
+            state, reason = STOPPED, stop.signal.name if isinstance(stop, Stopped) else "SIGINT"
+            raise
+        except BaseException as error:
+            reason = f"{type(error).__name__}: {error}".partition("\n")[0]
+            raise
+        finally:
+            write_json(run.record_file, record | {"state": state, "reason": reason, "ended": _now()})
+
+
+@contextmanager
+def _locked(run: RunFolder) -> Iterator[None]:
+    try:
+        run.path.mkdir(parents=True, exist_ok=True)
+        with FileLock(run.lock_file, blocking=False):
+            yield
+    except Timeout:
+        raise UserError(f"another process is writing to {run.path}: wait for its end, or stop it") from None
+    except PermissionError as error:
+        if error.filename is None or Path(error.filename).parent != run.path:
+            raise
+        raise UserError(f"no permission to write to the run folder {run.path}: choose another hydra.run.dir") from error
+
+
+def _begun(
+    run: RunFolder, config: Mapping[str, Any], overrides: Sequence[str] | None, resumed_from: Path | None
+) -> dict[str, Any]:
+    earlier = read_record(run) if resumed_from is not None and run.record_file.exists() else {}
+    now = {"started": _now(), "command": command_line(), "versions": versions(), "git": git_state()}
+    starts = [*earlier.get("starts", []), now | ({"from": resumed_from.name} if resumed_from else {})]
+    return {
+        "overrides": None if overrides is None else list(overrides),
+        "config_hash": config_hash(config),
+        "starts": starts,
+    }
+
+
+def read_record(run: RunFolder) -> dict[str, Any]:
+    """What run.json says.
+
+    Raises:
+        DataError: there is none, or it cannot be read.
+    """
+    try:
+        content: dict[str, Any] = json.loads(run.record_file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DataError(f"{run.path} is not the folder of a run: {run.record_file.name} is missing") from None
+    except ValueError as error:
+        raise DataError(f"{run.record_file} cannot be read: {error}") from None
+    return content
+
+
+def current_state(run: RunFolder) -> str:
+    """The state in run.json; a run that is said to be running, but whose process is gone, was killed."""
+    state = str(read_record(run)["state"])
+    return KILLED if state == RUNNING and not _is_locked(run) else state
+
+
+def _is_locked(run: RunFolder) -> bool:
+    try:
+        with FileLock(run.lock_file, blocking=False):
+            return False
+    except Timeout:
+        return True
+
+
+def _now() -> str:
+    return datetime.now().astimezone().isoformat(timespec="seconds")
+
+
+def _readme(config: Mapping[str, Any]) -> str:
+    model, data, adapter = config["model"], config["data"], config["adapter"]
+    return f"""\
+A run of xrayexp: {model["name"]} ({model["pretrained"]})
+fine-tuned on {data["name"]} with {adapter["name"]}, seed {config["seed"]}.
+
+config.yaml          every value that the run was made with
+run.json             the command, versions and commit of every start, and how the last one ended
+logs/metrics.csv     training and validation, by optimiser step
+checkpoints/best     the adapter with the best {config["trainer"]["monitor"]}, a plain PEFT folder with the processor
+checkpoints/last     the adapter at the end
+checkpoints/*.ckpt   what resuming needs; may be removed when the run is finished
+evaluation/          predictions, metrics and tables of the splits that were evaluated
+summary.json         the run in a few numbers, written at the end
+
+RUN stands for this folder.
+
+Evaluate   python evaluate.py run=RUN
+Resume     python train.py resume=RUN
+Start from its adapter   python train.py init_from=RUN/checkpoints/best
+Load without xrayexp:
+
+    from peft import PeftModel
+    from transformers import AutoModelForImageTextToText, AutoProcessor
+    model = AutoModelForImageTextToText.from_pretrained("{model["pretrained"]}")
+    model = PeftModel.from_pretrained(model, "RUN/checkpoints/best")
+    processor = AutoProcessor.from_pretrained("RUN/checkpoints/best")
+"""
