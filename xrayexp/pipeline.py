@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import lightning as L
 import torch
@@ -42,6 +42,8 @@ from xrayexp.training.progress import progress_callback
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+CallbackT = TypeVar("CallbackT", bound=L.Callback)
 
 log = logging.getLogger(__name__)
 
@@ -246,7 +248,7 @@ def _fit(
     if best.validated_step not in (None, trainer.global_step):
         # The last steps, at the lowest learning rate, deserve their chance to be the best.
         trainer.validate(module, datamodule=data, verbose=False)
-    [time] = [callback for callback in trainer.callbacks if isinstance(callback, FitTime)]  # type: ignore[attr-defined]
+    time, checkpoints = _callback(trainer, FitTime), _callback(trainer, ExactCheckpoint)
     return TrainingSummary(
         folder=run.path,
         model=settings.model.name,
@@ -260,9 +262,16 @@ def _fit(
         best_step=best.best_step,
         fit_seconds=time.seconds,
         fit_cpu_seconds=time.cpu_seconds,
+        checkpoint_seconds=max(checkpoints.seconds, default=None),
         halved=tuple(module.halved),
         peak_memory_gib=peak_memory_gib(settings.trainer.device),
     )
+
+
+def _callback(trainer: L.Trainer, kind: type[CallbackT]) -> CallbackT:
+    """The trainer's callback of one kind."""
+    [found] = [callback for callback in trainer.callbacks if isinstance(callback, kind)]  # type: ignore[attr-defined]
+    return found
 
 
 def _test(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -14,6 +16,8 @@ from filelock import FileLock, Timeout
 from xrayexp.errors import DataError, Stopped, UserError
 from xrayexp.tracking.provenance import command_line, config_hash, git_state, versions
 from xrayexp.tracking.run_folder import RunFolder, write_json
+
+log = logging.getLogger(__name__)
 
 RUNNING, FINISHED, STOPPED, FAILED, KILLED = "running", "finished", "stopped", "failed", "killed"
 
@@ -44,12 +48,21 @@ def recorded(
             state = FINISHED
         except (Stopped, KeyboardInterrupt) as stop:
             state, reason = STOPPED, stop.signal.name if isinstance(stop, Stopped) else "SIGINT"
+            log.warning("stopped by %s; %s", reason, _way_on(run))
             raise
         except BaseException as error:
             reason = f"{type(error).__name__}: {error}".partition("\n")[0]
             raise
         finally:
             write_json(run.record_file, record | {"state": state, "reason": reason, "ended": _now()})
+
+
+def _way_on(run: RunFolder) -> str:
+    saved = sorted(run.checkpoints.glob("step-*.ckpt"))
+    if not saved:
+        return "no checkpoint had been written yet"
+    command = shlex.join(["python", "train.py", f"resume={run.path}"])
+    return f"the newest checkpoint is {saved[-1].name}. Go on with: {command}"
 
 
 @contextmanager

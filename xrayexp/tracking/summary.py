@@ -49,6 +49,7 @@ class TrainingSummary:
         fit_seconds: wall time of training with its validations.
         fit_cpu_seconds: CPU time of this process during the same.
         peak_memory_gib: largest GPU memory allocated, or on a CPU largest resident memory of the process.
+        checkpoint_seconds: wall time of the slowest checkpoint; None when none was written.
         halved: (step, micro-batch size from then on) for every time that memory ran out.
         evaluation: on the test split, when the config asks for it.
     """
@@ -66,6 +67,7 @@ class TrainingSummary:
     fit_seconds: float
     fit_cpu_seconds: float
     peak_memory_gib: float
+    checkpoint_seconds: float | None = None
     halved: tuple[tuple[int, int], ...] = ()
     evaluation: EvaluationSummary | None = None
 

@@ -108,6 +108,7 @@ class ExactCheckpoint(Checkpoint):
         self.stop = StopRequest()
         self.saved_step: int | None = None
         self._saved_at = time.monotonic()
+        self.seconds: list[float] = []  # that each checkpoint of this process took
         self._stopped = False  # whether training had ended before its last step
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -159,9 +160,11 @@ class ExactCheckpoint(Checkpoint):
         self.stop.obey()
 
     def _save(self, trainer: L.Trainer) -> None:
+        started = time.monotonic()
         self._stopped = trainer.should_stop
         trainer.save_checkpoint(self.folder / f"step-{trainer.global_step:08d}.ckpt")
         self.saved_step, self._saved_at = trainer.global_step, time.monotonic()
+        self.seconds.append(self._saved_at - started)
         for old in checkpoints(self.folder)[:-KEPT]:
             old.unlink()
 

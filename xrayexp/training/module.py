@@ -168,7 +168,7 @@ class ReportModule(L.LightningModule):
 
     # --- checkpoints ---
 
-    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
         """What is trained, by name; the base model is in no checkpoint."""
         return {name: p.detach() for name, p in self.named_parameters() if p.requires_grad}
 
