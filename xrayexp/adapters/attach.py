@@ -90,11 +90,12 @@ def _require_same_tensors(model: PeftModel, folder: Path) -> None:
     """PEFT only warns when tensors are missing, and goes on with an adapter that changes nothing."""
     from peft import get_peft_model_state_dict, load_peft_weights
 
-    stored, expected = set(load_peft_weights(str(folder), device="cpu")), set(get_peft_model_state_dict(model))
-    if differing := sorted(stored ^ expected):
+    weights = (load_peft_weights(str(folder), device="cpu"), get_peft_model_state_dict(model))
+    stored, expected = ({name: tuple(tensor.shape) for name, tensor in given.items()} for given in weights)
+    if differing := sorted(name for name in stored | expected if stored.get(name) != expected.get(name)):
         raise DataError(
-            f"the adapter in {folder} belongs to another base model: {len(differing)} tensors differ, "
-            f"for example {differing[0]}"
+            f"the adapter in {folder} belongs to another base model or is another kind of adapter: "
+            f"{len(differing)} tensors differ, for example {differing[0]}"
         )
 
 

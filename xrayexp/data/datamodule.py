@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from functools import partial
 from hashlib import blake2b
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import lightning as L
 from torch.utils.data import DataLoader, Dataset
@@ -65,6 +65,16 @@ class ReportDataset(Dataset[EncodedSample]):
     def _encode(self, index: int) -> EncodedSample:
         example = self.examples[index]
         return self.encoder.encode(example, self.source.image(example.image_id), supervised=self.supervised)
+
+
+class ResumableDataLoader(DataLoader[EncodedSample]):
+    """Tells Lightning that the middle of an epoch may be resumed: the position is the data module's `cursor`."""
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        pass
 
 
 class ReportDataModule(L.LightningDataModule):
@@ -147,7 +157,7 @@ class ReportDataModule(L.LightningDataModule):
         )
 
     def _loader(self, dataset: ReportDataset, **order: object) -> DataLoader[EncodedSample]:
-        return DataLoader(
+        return ResumableDataLoader(
             dataset,
             # Not a method: spawned workers would receive the trainer and the model with it.
             collate_fn=partial(collate, pad_token_id=self.encoder.pad_token_id),

@@ -67,16 +67,18 @@ def _way_on(run: RunFolder) -> str:
 
 @contextmanager
 def _locked(run: RunFolder) -> Iterator[None]:
+    lock = FileLock(run.lock_file, blocking=False)
     try:
         run.path.mkdir(parents=True, exist_ok=True)
-        with FileLock(run.lock_file, blocking=False):
-            yield
+        lock.acquire()
     except Timeout:
         raise UserError(f"another process is writing to {run.path}: wait for its end, or stop it") from None
-    except PermissionError as error:
-        if error.filename is None or Path(error.filename).parent != run.path:
-            raise
-        raise UserError(f"no permission to write to the run folder {run.path}: choose another hydra.run.dir") from error
+    except OSError as error:
+        raise UserError(f"cannot write to the run folder {run.path} ({error.strerror}): choose another") from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _begun(

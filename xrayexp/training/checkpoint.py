@@ -129,6 +129,16 @@ class ExactCheckpoint(Checkpoint):
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         self.stop.cease()
 
+    def on_train_batch_start(self, trainer: L.Trainer, *args: Any) -> None:
+        # The loggers' step. Lightning restores it by guessing at which hook the checkpoint was written.
+        trainer.fit_loop.epoch_loop._batches_that_stepped = trainer.global_step
+        # Not right after saving: by now the saved step is in the logs as well.
+        if trainer.global_step == self.saved_step:
+            self.stop.obey()
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.stop.obey()
+
     def on_train_batch_end(self, trainer: L.Trainer, *args: Any) -> None:
         if not trainer.is_last_batch and not _validates_now(trainer):
             self._save_if_due(trainer)
@@ -145,7 +155,6 @@ class ExactCheckpoint(Checkpoint):
     def _save_if_due(self, trainer: L.Trainer) -> None:
         step = trainer.global_step
         if step == self.saved_step:
-            self.stop.obey()
             return
         minutes = (time.monotonic() - self._saved_at) / 60
         due = (
@@ -157,7 +166,6 @@ class ExactCheckpoint(Checkpoint):
         )
         if due:
             self._save(trainer)
-        self.stop.obey()
 
     def _save(self, trainer: L.Trainer) -> None:
         started = time.monotonic()
