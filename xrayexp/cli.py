@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from xrayexp import __version__
 from xrayexp.config import config_dir
 from xrayexp.entry import USER_ERROR, prepare_environment
 from xrayexp.errors import UserError
+
+WIDE = 160  # characters of a table that goes to a file or a pipe
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -37,7 +41,31 @@ def _parser() -> argparse.ArgumentParser:
     about = "what this machine has for training, weights, data and tracking, and the fix for what it lacks"
     doctor = commands.add_parser("doctor", help=about, description=f"Shows {about}.")
     doctor.set_defaults(command=_doctor)
+    about = "all runs below a folder: state, best score, adapter, rank, learning rate, time, memory"
+    runs = commands.add_parser("runs", help=about, description=f"Lists {about}.")
+    runs.add_argument("folder", nargs="?", type=Path, default=Path("outputs"), help="default: outputs")
+    runs.add_argument("--sort", choices=("started", "best"), default="started", help="default: started")
+    runs.set_defaults(command=_runs)
     return parser
+
+
+def _runs(arguments: argparse.Namespace) -> int:
+    """Prints the list; what is looked for, the newest or the best run, stands last."""
+    from rich.console import Console
+
+    from xrayexp.tracking.listing import find_runs, runs_table
+
+    lines = find_runs(arguments.folder)
+    if not lines:
+        print(f"no run in {arguments.folder}: python train.py makes one")
+        return 0
+    if arguments.sort == "best":
+        lines.sort(key=lambda line: -math.inf if line.best is None else line.best)
+    console = Console()
+    if not console.is_terminal:
+        console.width = WIDE
+    console.print(runs_table(lines, arguments.folder))
+    return 0
 
 
 def _doctor(_: argparse.Namespace) -> int:

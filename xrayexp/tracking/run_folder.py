@@ -85,6 +85,11 @@ class RunFolder:
         return self.path / ".lock"
 
     @property
+    def log_file(self) -> Path:
+        """Training and validation, by step; not there when the run logs elsewhere."""
+        return self.path / "logs" / "metrics.csv"
+
+    @property
     def summary_file(self) -> Path:
         """The run in a few numbers."""
         return self.path / "summary.json"
