@@ -18,7 +18,7 @@ def config_dir() -> Path:
 
 
 def quoted(text: str) -> str:
-    """A value for an override of Hydra's, whatever its characters."""
+    """A value for an override of Hydra's, whatever its characters, but for a backslash at the end."""
     escaped = text.replace("'", "\\'")
     return f"'{escaped}'"
 

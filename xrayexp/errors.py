@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import signal
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from xrayexp.checks import Check
+
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class UserError(Exception):
@@ -62,6 +66,20 @@ class Stopped(SystemExit):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.signal,)
+
+
+def is_disk_full(error: BaseException | None) -> bool:
+    """Whether a full disk, a quota or a file that may not grow is behind an error.
+
+    torch raises its own error on top of the system's, safetensors passes on nothing but its text.
+    """
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in _NO_ROOM:
+            return True
+        if any(f"(os error {number})" in str(error) for number in _NO_ROOM):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _line(check: Check) -> str:

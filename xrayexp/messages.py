@@ -18,7 +18,7 @@ from hydra.errors import (
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
-from xrayexp.errors import UserError
+from xrayexp.errors import UserError, is_disk_full
 
 
 def explain(error: BaseException) -> str | None:
@@ -39,6 +39,11 @@ def explain(error: BaseException) -> str | None:
         case OmegaConfBaseException():
             place = f"{error.full_key}: " if error.full_key else ""
             return place + _first_line(error)
+        case _ if is_disk_full(error):
+            return (
+                f"no room on the disk ({_first_line(error)}). What had been saved before is untouched: free some "
+                "space, then go on with `python train.py resume=RUN`"
+            )
         case _:
             return None
 

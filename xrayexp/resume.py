@@ -43,7 +43,7 @@ def with_earlier_overrides(arguments: Sequence[str]) -> list[str]:
     if {"-m", "--multirun"} & set(arguments):
         raise ConfigError(["resume=RUN goes on with one run: leave --multirun out"])
     earlier = read_record(RunFolder.open(Path(path)))["overrides"] or []
-    return [*earlier, *arguments, f"hydra.run.dir={quoted(path)}"]
+    return [*earlier, *arguments, f"hydra.run.dir={quoted(str(Path(path)))}"]
 
 
 def own_overrides() -> list[str] | None:

@@ -11,8 +11,11 @@ from typing import Any
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 
+from xrayexp.adapters.attach import save_adapter
 from xrayexp.errors import DataError, UserError
+from xrayexp.messages import explain
 from xrayexp.training.checkpoint import FORMAT, HEADER, AtomicCheckpointIO, checkpoints, latest_checkpoint
 
 
@@ -54,6 +57,20 @@ def test_a_full_disk_leaves_the_old_checkpoint_and_says_so(tmp_path: Path) -> No
         AtomicCheckpointIO().save_checkpoint(content(4), path)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_whatever_is_written_a_full_disk_is_one_message(tmp_path: Path, load_tiny: Any, encoder: Any) -> None:
+    """An adapter: safetensors has errors of its own."""
+    model = get_peft_model(load_tiny(), LoraConfig(r=4, target_modules=["q_proj"]))
+    folder = tmp_path / "best"
+    save_adapter(model, encoder.processor, folder)
+    before = (folder / "adapter_model.safetensors").read_bytes()
+    with full_disk(5000), pytest.raises(Exception, match=r"No space|too large") as caught:
+        save_adapter(model, encoder.processor, folder)
+    assert str(explain(caught.value)).startswith("no room on the disk")
+    assert (folder / "adapter_model.safetensors").read_bytes() == before
+    assert list(tmp_path.iterdir()) == [folder]
+    assert explain(RuntimeError("something else")) is None
 
 
 def test_an_error_while_writing_is_passed_on_and_leaves_the_old_checkpoint(tmp_path: Path) -> None:

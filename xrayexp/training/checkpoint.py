@@ -6,7 +6,6 @@ order of the samples by (seed, epoch), see `ReportModule.training_step` and `Eff
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 import pickle
@@ -20,7 +19,7 @@ from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.callbacks import Checkpoint
 
 from xrayexp import __version__
-from xrayexp.errors import DataError, UserError
+from xrayexp.errors import DataError, UserError, is_disk_full
 from xrayexp.training.stop import StopRequest
 
 if TYPE_CHECKING:
@@ -31,8 +30,6 @@ log = logging.getLogger(__name__)
 FORMAT = 1  # to be raised when older checkpoints can no longer be read
 HEADER = "xrayexp"  # its key in a checkpoint
 KEPT = 2  # the newest, and the one before in case the disk damages the newest
-
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -59,7 +56,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             temporary.replace(target)
         except BaseException as error:
             temporary.unlink(missing_ok=True)
-            if _no_room(error):
+            if is_disk_full(error):
                 step = checkpoint.get("global_step")
                 raise UserError(
                     f"no room on the disk of {target.parent} for the checkpoint of step {step}; those written before "
@@ -67,15 +64,6 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                 ) from error
             raise
         _sync_folder(target.parent)
-
-
-def _no_room(error: BaseException | None) -> bool:
-    """Whether a full disk is behind an error: torch raises its own on top of the system's."""
-    while error is not None:
-        if isinstance(error, OSError) and error.errno in _NO_ROOM:
-            return True
-        error = error.__cause__ or error.__context__
-    return False
 
 
 def _sync_folder(folder: Path) -> None:
