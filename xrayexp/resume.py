@@ -62,7 +62,10 @@ def config_of(run: RunFolder) -> DictConfig:
         UserError: the folder holds no run.
     """
     stored = run.config()
-    now = _composed(read_record(run)["overrides"] or [])
+    overrides = read_record(run)["overrides"] if run.record_file.exists() else None
+    if overrides is None:  # not made from a command line
+        return stored
+    now = _composed(overrides)
     OmegaConf.set_struct(now, False)
     now.paths = {}  # Hydra's folder, that of this process
     merged = OmegaConf.merge(now, stored)

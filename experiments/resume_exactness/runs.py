@@ -103,7 +103,7 @@ def _compare(whole: Path, broken: Path) -> Values:
         "weight_difference": max(float((one[name] - other[name]).abs().max()) for name in one),
         "wrong_validations": int(_validations(whole) != _validations(broken)),
         "bytes": newest.stat().st_size,
-        "seconds": json.loads((broken / "summary.json").read_text())["checkpoint_seconds"],
+        "seconds": json.loads((whole / "summary.json").read_text())["checkpoint_seconds"],
     }
 
 

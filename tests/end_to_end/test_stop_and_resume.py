@@ -26,7 +26,7 @@ from xrayexp.training import module
 from xrayexp.training.loss import supervised_loss_sum
 
 Train = Callable[..., TrainingSummary]
-HERE = "tests.end_to_end.test_resume"
+HERE = "tests.end_to_end.test_stop_and_resume"
 RUN = (
     "trainer.max_steps=10",  # 64 images: an epoch has 8 steps
     "trainer.validate_every=4",
