@@ -23,7 +23,7 @@ ARROWS: dict[str, set[str]] = {
     "metrics": {"data.report"},
     "models": set(),
     "adapters": {"models"},
-    "training": {"data", "models", "adapters", "metrics"},
+    "training": {"data", "models", "adapters", "metrics", "tracking.examples"},
     "memory": {"models", "adapters", "training.loss"},
     "tracking": {"metrics"},
 }

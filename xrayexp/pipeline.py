@@ -35,6 +35,7 @@ from xrayexp.settings import Settings
 from xrayexp.tracking.record import recorded
 from xrayexp.tracking.run_folder import RunFolder, write_json
 from xrayexp.tracking.summary import EvaluationSummary, TrainingSummary, plain_text
+from xrayexp.training.accuracy_gate import AccuracyGate
 from xrayexp.training.callbacks import BestAdapter, FitTime, PredictionWriter
 from xrayexp.training.checkpoint import AtomicCheckpointIO, ExactCheckpoint, latest_checkpoint
 from xrayexp.training.module import ReportModule
@@ -264,6 +265,7 @@ def _fit(
         fit_cpu_seconds=time.cpu_seconds,
         checkpoint_seconds=max(checkpoints.seconds, default=None),
         halved=tuple(module.halved),
+        not_good=_verdict(trainer),
         peak_memory_gib=peak_memory_gib(settings.trainer.device),
     )
 
@@ -272,6 +274,12 @@ def _callback(trainer: L.Trainer, kind: type[CallbackT]) -> CallbackT:
     """The trainer's callback of one kind."""
     [found] = [callback for callback in trainer.callbacks if isinstance(callback, kind)]  # type: ignore[attr-defined]
     return found
+
+
+def _verdict(trainer: L.Trainer) -> str | None:
+    """Why an accuracy gate does not call the run good."""
+    verdicts = [c.verdict for c in trainer.callbacks if isinstance(c, AccuracyGate)]  # type: ignore[attr-defined]
+    return next((verdict for verdict in verdicts if verdict), None)
 
 
 def _test(

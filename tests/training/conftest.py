@@ -28,12 +28,13 @@ class Parts:
     data: ReportDataModule
     module: ReportModule
 
-    def fit(self, *callbacks: L.Callback, validate: bool = False) -> L.Trainer:
+    def fit(self, *callbacks: L.Callback, validate: bool = False, log_every: int = 50) -> L.Trainer:
         """Trains with the real trainer, which is returned."""
         trainer = L.Trainer(
             accelerator="cpu",
             max_steps=self.settings.trainer.total_steps(self.data.batches_per_epoch),
             callbacks=list(callbacks),
+            log_every_n_steps=log_every,
             val_check_interval=self.settings.trainer.validate_every if validate else None,
             check_val_every_n_epoch=None if validate else 1,
             limit_val_batches=1.0 if validate else 0,

@@ -136,6 +136,7 @@ fine-tuned on {data["name"]} with {adapter["name"]}, seed {config["seed"]}.
 config.yaml          every value that the run was made with
 run.json             the command, versions and commit of every start, and how the last one ended
 logs/metrics.csv     training and validation, by optimiser step
+samples/             what the model said of a few validation images, at every validation
 checkpoints/best     the adapter with the best {config["trainer"]["monitor"]}, a plain PEFT folder with the processor
 checkpoints/last     the adapter at the end
 checkpoints/*.ckpt   what resuming needs; may be removed when the run is finished

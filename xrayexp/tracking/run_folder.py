@@ -23,6 +23,7 @@ class RunFolder:
     checkpoints/best   the adapter with the best validation score, a plain PEFT folder
     checkpoints/last   the adapter at the end
     checkpoints/*.ckpt what resuming needs
+    samples/           what the model said of a few images, at every validation
     evaluation/SPLIT   predictions.jsonl, metrics.json and the table
     summary.json       the run in a few numbers
     """

@@ -51,6 +51,7 @@ class TrainingSummary:
         peak_memory_gib: largest GPU memory allocated, or on a CPU largest resident memory of the process.
         checkpoint_seconds: wall time of the slowest checkpoint; None when none was written.
         halved: (step, micro-batch size from then on) for every time that memory ran out.
+        not_good: why the accuracy gate does not call the run good; None when it does, or there is none.
         evaluation: on the test split, when the config asks for it.
     """
 
@@ -69,6 +70,7 @@ class TrainingSummary:
     peak_memory_gib: float
     checkpoint_seconds: float | None = None
     halved: tuple[tuple[int, int], ...] = ()
+    not_good: str | None = None
     evaluation: EvaluationSummary | None = None
 
     def to_json(self) -> dict[str, Any]:
@@ -91,6 +93,7 @@ class TrainingSummary:
             f"best {self.monitor}": best,
             "peak memory": f"{self.peak_memory_gib:.2f} GiB",
             **self._out_of_memory(),
+            **({"not good": self.not_good} if self.not_good else {}),
             "run folder": f"{self.folder}",
             "next": f"python evaluate.py {run}",
         }

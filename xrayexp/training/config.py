@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 ACCELERATORS = ("cpu", "gpu")
 PRECISIONS = ("32-true", "bf16-mixed")
+GATE_ACTIONS = ("stop", "mark")
 MONITORS = ("val/exact_match", "val/soft_match", "val/soft_match_jaccard", "val/micro_f1", "val/macro_f1")
 
 
@@ -139,9 +140,21 @@ def check_callbacks(callbacks: dict[str, Any] | None) -> list[str]:
         options = given or {}
         if (monitor := options.get("monitor", MONITORS[0])) not in MONITORS:
             found.append(f"callbacks.{name}.monitor must be one of {', '.join(MONITORS)}, not '{monitor}'")
+        found += _gate_problems(name, options) if "minimum" in options else []
         patience = options.get("patience", 0)
         if not isinstance(patience, int) or isinstance(patience, bool) or patience < 0:
             found.append(f"callbacks.{name}.patience must be a whole number of at least 0, not {patience}")
+    return found
+
+
+def _gate_problems(name: str, options: dict[str, Any]) -> list[str]:
+    found, minimum, after = [], options["minimum"], options.get("after_step")
+    if not isinstance(minimum, int | float) or isinstance(minimum, bool) or not 0 <= minimum <= 1:
+        found.append(f"callbacks.{name}.minimum must be a score from 0 to 1, not {minimum}")
+    if not isinstance(after, int) or isinstance(after, bool) or after < 0:
+        found.append(f"callbacks.{name}.after_step must be a whole number of at least 0, not {after}")
+    if options.get("action") not in GATE_ACTIONS:
+        found.append(f"callbacks.{name}.action must be one of {', '.join(GATE_ACTIONS)}, not '{options.get('action')}'")
     return found
 
 

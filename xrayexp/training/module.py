@@ -205,8 +205,8 @@ class ReportModule(L.LightningModule):
     def _begin_evaluation(self) -> None:
         self.scored, self._matched = [], 0
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        self._write_reports(batch)
+    def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
+        return {"written": self._write_reports(batch)}  # for SamplePredictions
 
     def test_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
         return {"written": self._write_reports(batch)}  # for PredictionWriter
