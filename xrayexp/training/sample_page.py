@@ -17,8 +17,7 @@ LARGEST = 384  # pixels of the longer side of an image
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 72rem; padding: 0 1rem; color: #1f2328 }
 h1 { font-size: 1.3rem; margin-bottom: .2rem }
-.scores { color: #57606a; margin-bottom: 1.5rem }
-.scores span { margin-right: 1.2rem; white-space: nowrap }
+.scores { color: #57606a; margin-bottom: 1.5rem; display: flex; flex-wrap: wrap; gap: .2rem 1.2rem }
 article { display: grid; grid-template-columns: 16rem 1fr 1fr; gap: 1.5rem }
 article { border-top: 1px solid #d0d7de; padding: 1rem 0 }
 img { width: 100%; background: #000 }
