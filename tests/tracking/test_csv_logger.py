@@ -1,13 +1,13 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Callable
 from pathlib import Path
 
 import lightning as L
 import pytest
 import torch
 from lightning.pytorch.loggers import CSVLogger as LightningsCsvLogger
-from torch.utils.data import DataLoader
 
 from xrayexp.errors import UserError
 from xrayexp.tracking.csv_logger import CsvLogger
@@ -22,38 +22,9 @@ def losses(folder: Path) -> list[tuple[int, str]]:
     return [(int(row["step"]), row["loss"]) for row in rows(folder)]
 
 
-class Module(L.LightningModule):
-    """Logs something in training, something else in validation."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.layer = torch.nn.Linear(1, 1)
-
-    def training_step(self, batch: torch.Tensor, index: int) -> torch.Tensor:
-        loss: torch.Tensor = self.layer(batch).square().mean()
-        self.log("train/loss", loss)
-        return loss
-
-    def validation_step(self, batch: torch.Tensor, index: int) -> None:
-        self.log("val/loss", self.layer(batch).mean())
-
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        return torch.optim.SGD(self.parameters(), lr=0.1)
-
-
-def test_the_same_table_as_lightnings(tmp_path: Path) -> None:
+def test_the_same_table_as_lightnings(tmp_path: Path, fit: Callable[..., L.Trainer]) -> None:
     loggers = [CsvLogger(tmp_path / "ours"), LightningsCsvLogger(tmp_path, name="lightnings", version="")]
-    trainer = L.Trainer(
-        accelerator="cpu",
-        max_epochs=2,
-        logger=loggers,
-        log_every_n_steps=1,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
-    data: DataLoader[torch.Tensor] = DataLoader(list(torch.ones(3, 1)))  # type: ignore[arg-type]
-    trainer.fit(Module(), data, data)
+    fit(loggers)
     ours, lightnings = (tmp_path / name / "metrics.csv" for name in ("ours", "lightnings"))
     assert len(rows(ours.parent)) == 8
     assert ours.read_bytes() == lightnings.read_bytes()

@@ -75,7 +75,7 @@ class CsvLogger(Logger):
     def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
         """Nothing: the run folder's config.yaml has them."""
 
-    def log_summary(self, values: Mapping[str, float | str]) -> None:
+    def log_summary(self, values: Mapping[str, float | str], step: int) -> None:
         """Nothing: the run folder's summary.json has it."""
 
     def _rewrite(self, row: Row, from_this_process: bool) -> None:
