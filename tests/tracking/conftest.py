@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -77,8 +77,9 @@ class OfflineRun:
     exit_code: int | None = None
 
     def files(self) -> list[Path]:
-        """Everything that would be sent."""
-        return [*self.folder.glob("*.wandb"), *(path for path in self.folder.rglob("files/**/*") if path.is_file())]
+        """Everything that would be sent: the records, the run's files and what waits for an upload."""
+        folders = self.folder / "files", self.folder.parent / "data"
+        return [*self.folder.glob("*.wandb"), *(path for one in folders for path in one.rglob("*") if path.is_file())]
 
 
 def read(folder: Path) -> OfflineRun:
@@ -109,7 +110,7 @@ def offline_runs() -> Callable[[Path], list[OfflineRun]]:
 
 
 @pytest.fixture
-def logged_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
+def logged_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """A home folder without a W&B login; nothing is set in the environment."""
     for name in [name for name in os.environ if name.startswith("WANDB_")]:
         monkeypatch.delenv(name)
@@ -119,5 +120,4 @@ def logged_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path
         monkeypatch.setenv(name, str(home))
     for name in ("NETRC", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME"):
         monkeypatch.delenv(name, raising=False)
-    yield home
-    assert not (home / ".netrc").exists()
+    return home

@@ -12,7 +12,9 @@ from urllib.parse import urlsplit
 
 from xrayexp.checks import Check
 
-DEFAULT_SERVER = "https://api.wandb.ai"
+DEFAULT_SERVER = "https://api.forge.coreweave.com"
+# Servers of another name, under which older versions of wandb stored the key.
+FORMER_NAMES = {"api.forge.coreweave.com": "api.wandb.ai"}
 
 # Packages that only one logger needs, and how to get them.
 OPTIONAL_PACKAGES = {
@@ -52,7 +54,7 @@ def wandb_login(base_url: str | None = None, mode: str | None = None) -> Check:
         if os.environ.get(variable):
             return Check(name, "ok", f"in {variable}")
     server = urlsplit(base_url or os.environ.get("WANDB_BASE_URL", DEFAULT_SERVER)).netloc
-    if _in_netrc(server):
+    if _in_netrc(server) or _in_netrc(FORMER_NAMES.get(server, server)):
         return Check(name, "ok", f"stored by `wandb login` for {server}")
     return Check(name, "missing", f"no key for {server}", "`wandb login`, or WANDB_MODE=offline")
 

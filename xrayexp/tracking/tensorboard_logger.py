@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from lightning.pytorch.loggers import TensorBoardLogger as LightningsTensorBoardLogger
@@ -19,6 +20,10 @@ class TensorBoardLogger(LightningsTensorBoardLogger):
 
     def __init__(self, save_dir: str | Path) -> None:
         super().__init__(str(save_dir), name="", version="", default_hp_metric=False)
+        from tensorboard.summary.writer import event_file_writer
+
+        # The host's name would be part of every file's name, and there is no option for it.
+        event_file_writer.socket = SimpleNamespace(gethostname=lambda: "host")
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
