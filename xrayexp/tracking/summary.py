@@ -71,6 +71,14 @@ class TrainingSummary:
         """For summary.json; the evaluation has a file of its own."""
         return {name: value for name, value in vars(self).items() if name not in ("folder", "evaluation")}
 
+    def to_log(self) -> dict[str, float | str]:
+        """For loggers: what exists of summary.json and of the evaluation's headline metrics."""
+        found = self.to_json()
+        if self.evaluation is not None:
+            scores = self.evaluation.metrics.estimates.items()
+            found |= {f"{self.evaluation.split}/{name}": estimate.value for name, estimate in scores}
+        return {name: value for name, value in found.items() if value is not None and value == value}  # not NaN
+
     def __rich__(self) -> RenderableType:
         trained = f"{self.trainable_parameters:,} of {self.total_parameters:,} parameters"
         share = self.trainable_parameters / self.total_parameters
