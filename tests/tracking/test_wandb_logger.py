@@ -117,17 +117,26 @@ def test_everything_lies_in_the_run_folder(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("WANDB_CACHE_DIR", str(tmp_path / "cache"))
     before = dict(os.environ)
+    with tracked([WandbLogger(folder, project="chest")], CONFIG):
+        pass
+    assert dict(os.environ) == before
+    assert list(logged_out.iterdir()) == []
+    assert {path.name for path in tmp_path.iterdir()} == {folder.name, "home"}
+
+
+def test_the_adapter_is_logged_without_the_places_of_its_base(folder: Path, tmp_path: Path) -> None:
     adapter = tmp_path / "adapter"
     adapter.mkdir()
-    (adapter / "adapter_config.json").write_text("{}")
+    (adapter / "adapter_config.json").write_text('{"base_model_name_or_path": "/srv/ward7/tiny", "r": 8}')
+    (adapter / "README.md").write_text("base_model: /srv/ward7/tiny")
+    (adapter / "adapter_model.safetensors").write_bytes(b"weights")
     logger = WandbLogger(folder, project="chest", log_adapter=True)
     with tracked([logger], CONFIG):
         log_adapter([logger], adapter)
-    assert dict(os.environ) == before
-    assert list(logged_out.iterdir()) == []
-    assert {path.name for path in tmp_path.iterdir()} == {folder.name, "home", "adapter"}
-    staged = [path for path in (folder / "wandb" / "data").rglob("*") if path.is_file()]
-    assert "{}" in [path.read_text() for path in staged]
+    staged = [path.read_bytes() for path in (folder / "wandb" / "data").rglob("*") if path.is_file()]
+    assert b"weights" in staged
+    assert {"base_model_name_or_path": "tiny", "r": 8} in [json.loads(text) for text in staged if text[:1] == b"{"]
+    assert not any(b"ward7" in content for content in staged)
 
 
 def test_the_adapter_is_logged_only_when_asked(folder: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 from collections.abc import Mapping, Sequence
@@ -16,7 +17,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from xrayexp.errors import UserError
 from xrayexp.tracking.checks import wandb_login
 from xrayexp.tracking.examples import ExampleRow
-from xrayexp.tracking.public import public_text
+from xrayexp.tracking.public import public_config, public_text
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 INIT_TIMEOUT = 10.0  # seconds; wandb's own 90 keep a run without network waiting for 102
 LARGEST_IMAGE = 256  # pixels
+ADAPTER_CONFIG, MODEL_CARD = "adapter_config.json", "README.md"
 EXAMPLE_COLUMNS = ("image_id", "image", "truth", "prediction", "missed", "invented")
 
 
@@ -115,13 +117,24 @@ class WandbLogger(LightningsWandbLogger):
 
     @rank_zero_only
     def log_adapter(self, folder: Path) -> None:
-        """Logs an adapter's folder as an artifact, if the config asks for it."""
+        """Logs an adapter's folder as an artifact, if the config asks for it.
+
+        PEFT writes where the base model lay into two of the files: the model card is left out, and the config keeps
+        the last component.
+        """
         import wandb
 
-        if self._log_adapter:
-            artifact = wandb.Artifact(f"adapter-{self.experiment.id}", type="adapter")
-            artifact.add_dir(str(folder))
-            self.experiment.log_artifact(artifact)
+        if not self._log_adapter:
+            return
+        artifact = wandb.Artifact(f"adapter-{self.experiment.id}", type="adapter")
+        for file in sorted(folder.iterdir()):
+            if file.name == ADAPTER_CONFIG:
+                config = json.loads(file.read_text(encoding="utf-8"))
+                with artifact.new_file(file.name, encoding="utf-8") as copy:
+                    json.dump(public_config(config), copy, indent=2)
+            elif file.name != MODEL_CARD:
+                artifact.add_file(str(file))
+        self.experiment.log_artifact(artifact)
 
     def _start(self) -> Any:
         import wandb
