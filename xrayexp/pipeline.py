@@ -32,6 +32,7 @@ from xrayexp.metrics.structured import structured_metrics
 from xrayexp.models.loading import enable_gradient_checkpointing, load_model, load_processor
 from xrayexp.quiet import quiet_libraries
 from xrayexp.settings import Settings
+from xrayexp.tracking.loggers import log_adapter, log_facts, log_summary, tracked
 from xrayexp.tracking.run_folder import RunFolder, write_json
 from xrayexp.tracking.summary import EvaluationSummary, TrainingSummary, plain_text
 from xrayexp.training.callbacks import BestAdapter, PredictionWriter
@@ -39,6 +40,7 @@ from xrayexp.training.module import ReportModule
 from xrayexp.training.progress import progress_callback
 
 if TYPE_CHECKING:
+    from lightning.pytorch.loggers import Logger
     from transformers import PreTrainedModel
 
 log = logging.getLogger(__name__)
@@ -67,17 +69,21 @@ def train(cfg: DictConfig) -> TrainingSummary:
     L.seed_everything(settings.seed, verbose=False)
     data = _data_module(settings)
     data.check_training_set()
-    best = BestAdapter(run.checkpoints, settings.trainer.monitor)
-    trainer = _training_trainer(settings, run, best, data.batches_per_epoch)
-    module = _training_module(settings, data.encoder)
-    run.write_config(settings.cfg)
-    log.info("run folder: %s", run.path)
-    summary = _fit(settings, run, trainer, module, data, best)
-    write_json(run.summary_file, summary.to_json())
-    if settings.test:
-        restore_adapter(module.model, run.adapter("best"))  # type: ignore[arg-type]
-        evaluation = _test(trainer, module, data, run.evaluation("test", "best"), settings.metrics)
-        summary = replace(summary, evaluation=evaluation)
+    loggers = settings.loggers()
+    with tracked(loggers, settings.cfg):
+        best = BestAdapter(run.checkpoints, settings.trainer.monitor)
+        trainer = _training_trainer(settings, run, best, data.batches_per_epoch, loggers)
+        module = _training_module(settings, data.encoder)
+        run.write_config(settings.cfg)
+        log.info("run folder: %s", run.path)
+        summary = _fit(settings, run, trainer, module, data, best)
+        write_json(run.summary_file, summary.to_json())
+        if settings.test:
+            restore_adapter(module.model, run.adapter("best"))  # type: ignore[arg-type]
+            evaluation = _test(trainer, module, data, run.evaluation("test", "best"), settings.metrics)
+            summary = replace(summary, evaluation=evaluation)
+        log_summary(loggers, summary.to_log(), summary.steps)
+        log_adapter(loggers, run.adapter("best"))
     return summary
 
 
@@ -191,13 +197,15 @@ def _training_module(settings: Settings, encoder: ReportEncoder) -> ReportModule
     )
 
 
-def _training_trainer(settings: Settings, run: RunFolder, best: BestAdapter, batches_per_epoch: int) -> L.Trainer:
+def _training_trainer(
+    settings: Settings, run: RunFolder, best: BestAdapter, batches_per_epoch: int, loggers: list[Logger]
+) -> L.Trainer:
     steps = settings.trainer.validate_every
     return _trainer(
         settings,
         run,
         [best, PredictionWriter(run.evaluation("test", "best")), *settings.callbacks()],
-        logger=settings.loggers(),
+        logger=loggers,
         max_steps=settings.trainer.total_steps(batches_per_epoch),
         log_every_n_steps=settings.trainer.log_every,
         # An interval in steps counts across epochs.
@@ -218,6 +226,7 @@ def _fit(
     trainable, total = trainable_parameters(module.model)
     counts = f"{trainable:,} of {total:,} parameters"
     log.info("adapter %s on %s: %s are trained", settings.adapter.name, settings.adapter.target, counts)
+    log_facts(trainer.loggers, {"trainable_parameters": trainable, "total_parameters": total})
     forget_peak(settings.trainer.device)
     wall, cpu = time.perf_counter(), time.process_time()
     trainer.fit(module, datamodule=data)
