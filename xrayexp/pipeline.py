@@ -32,6 +32,7 @@ from xrayexp.models.loading import enable_gradient_checkpointing, load_model, lo
 from xrayexp.quiet import quiet_libraries
 from xrayexp.resume import config_of, own_overrides, require_same_run
 from xrayexp.settings import Settings
+from xrayexp.tracking.loggers import log_adapter, log_facts, log_summary, tracked
 from xrayexp.tracking.record import recorded
 from xrayexp.tracking.run_folder import RunFolder, write_json
 from xrayexp.tracking.summary import EvaluationSummary, TrainingSummary, plain_text
@@ -42,6 +43,7 @@ from xrayexp.training.module import ReportModule
 from xrayexp.training.progress import progress_callback
 
 if TYPE_CHECKING:
+    from lightning.pytorch.loggers import Logger
     from transformers import PreTrainedModel
 
 CallbackT = TypeVar("CallbackT", bound=L.Callback)
@@ -89,15 +91,19 @@ def _train(settings: Settings, run: RunFolder, checkpoint: Path | None) -> Train
     L.seed_everything(settings.seed, verbose=False)
     data = _data_module(settings)
     data.check_training_set()
-    best = BestAdapter(run.checkpoints, settings.trainer.monitor)
-    trainer = _training_trainer(settings, run, best, data.batches_per_epoch)
-    module = _training_module(settings, data.encoder)
-    summary = _fit(settings, run, trainer, module, data, best, checkpoint)
-    write_json(run.summary_file, summary.to_json())
-    if settings.test:
-        restore_adapter(module.model, run.adapter("best"))  # type: ignore[arg-type]
-        evaluation = _test(trainer, module, data, run.evaluation("test", "best"), settings.metrics)
-        summary = replace(summary, evaluation=evaluation)
+    loggers = settings.loggers()
+    with tracked(loggers, settings.cfg):
+        best = BestAdapter(run.checkpoints, settings.trainer.monitor)
+        trainer = _training_trainer(settings, run, best, data.batches_per_epoch, loggers)
+        module = _training_module(settings, data.encoder)
+        summary = _fit(settings, run, trainer, module, data, best, checkpoint)
+        write_json(run.summary_file, summary.to_json())
+        if settings.test:
+            restore_adapter(module.model, run.adapter("best"))  # type: ignore[arg-type]
+            evaluation = _test(trainer, module, data, run.evaluation("test", "best"), settings.metrics)
+            summary = replace(summary, evaluation=evaluation)
+        log_summary(loggers, summary.to_log(), summary.steps)
+        log_adapter(loggers, run.adapter("best"))
     return summary
 
 
@@ -213,7 +219,9 @@ def _training_module(settings: Settings, encoder: ReportEncoder) -> ReportModule
     )
 
 
-def _training_trainer(settings: Settings, run: RunFolder, best: BestAdapter, batches_per_epoch: int) -> L.Trainer:
+def _training_trainer(
+    settings: Settings, run: RunFolder, best: BestAdapter, batches_per_epoch: int, loggers: list[Logger]
+) -> L.Trainer:
     section, steps = settings.trainer, settings.trainer.validate_every
     checkpoints = ExactCheckpoint(run.checkpoints, section.checkpoint_every, section.checkpoint_minutes)
     writer = PredictionWriter(run.evaluation("test", "best"))
@@ -222,7 +230,7 @@ def _training_trainer(settings: Settings, run: RunFolder, best: BestAdapter, bat
         run,
         [best, FitTime(), writer, *settings.callbacks(), checkpoints],
         plugins=[AtomicCheckpointIO()],
-        logger=settings.loggers(),
+        logger=loggers,
         max_steps=section.total_steps(batches_per_epoch),
         log_every_n_steps=section.log_every,
         # An interval in steps counts across epochs.
@@ -244,6 +252,7 @@ def _fit(
     trainable, total = trainable_parameters(module.model)
     counts = f"{trainable:,} of {total:,} parameters"
     log.info("adapter %s on %s: %s are trained", settings.adapter.name, settings.adapter.target, counts)
+    log_facts(trainer.loggers, {"trainable_parameters": trainable, "total_parameters": total})
     forget_peak(settings.trainer.device)
     trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     if best.validated_step not in (None, trainer.global_step):

@@ -71,8 +71,9 @@ class Settings:
         return cls(cfg=resolved, **scalars, **parsed)  # type: ignore[arg-type]
 
     def requirements(self) -> list[Check]:
-        """What must be there before the run: weights, data, hardware."""
+        """What must be there before the run: weights, data, hardware, the loggers' packages."""
         from xrayexp.models.checks import weights
+        from xrayexp.tracking.checks import logger_packages
         from xrayexp.training.checks import accelerator, four_bit
 
         checks = [accelerator(self.trainer.accelerator), weights(self.model.pretrained)]
@@ -80,7 +81,7 @@ class Settings:
             checks.append(four_bit())
         if self.data.requires is not None:
             checks.append(instantiate(self.data.requires))
-        return checks
+        return [*checks, *logger_packages(self.cfg.get("logger") or {})]
 
     def callbacks(self) -> list[Callback]:
         """Lightning callbacks of the config; a group that is switched off (null) has none."""

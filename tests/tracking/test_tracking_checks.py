@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
+import wandb
 
 from xrayexp.tracking.checks import wandb_login
 
@@ -28,9 +30,11 @@ def test_a_key_in_the_environment_is_not_shown(monkeypatch: pytest.MonkeyPatch) 
     assert "secret" not in f"{check}"
 
 
+@pytest.mark.parametrize("server", ["api.wandb.ai", urlsplit(wandb.Settings().base_url).netloc])
 @pytest.mark.parametrize("file", [".netrc", "_netrc"])
-def test_a_stored_key(tmp_path: Path, file: str) -> None:
-    (tmp_path / file).write_text("machine api.wandb.ai login user password secret\n")
+def test_a_stored_key(tmp_path: Path, file: str, server: str) -> None:
+    """For the server of the installed wandb, and under its name of old."""
+    (tmp_path / file).write_text(f"machine {server} login user password secret\n")
     (tmp_path / file).chmod(0o600)
     check = wandb_login()
     assert check.status == "ok"

@@ -1,78 +1,115 @@
-"""The log that every run has: logs/metrics.csv, a row for whatever is logged together, and it survives a resume."""
+"""Metrics as a table that anything can read, and that a resumed run continues."""
 
 from __future__ import annotations
 
 import csv
-from argparse import Namespace
-from collections.abc import Mapping
+import io
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.loggers.logger import Logger
+from lightning.pytorch.utilities import rank_zero_only
+
+from xrayexp.errors import UserError
 
 STEP = "step"
+Row = Mapping[str, Any]
 
 
 class CsvLogger(Logger):
-    """Writes every row at once, and goes on with the file of an earlier process.
+    """Writes metrics.csv: a row per logged step, a column per metric, empty where a row has no such metric.
 
-    Lightning's own deletes such a file, and keeps the latest rows in memory, where a kill loses them.
+    Lightning's own logger deletes the file of an earlier process. This one continues it: the first row, logged at
+    step s, replaces the old rows from s on, because a resumed run repeats what came after its checkpoint.
 
     Args:
-        folder: of metrics.csv; made with the first row.
+        save_dir: folder of the file; it is made with the first row.
     """
 
-    def __init__(self, folder: str) -> None:
+    def __init__(self, save_dir: str | Path) -> None:
         super().__init__()
-        self.file = Path(folder) / "metrics.csv"
-        self._columns: list[str] | None = None  # None until the file is open
+        self._save_dir = Path(save_dir)
+        self._columns: list[str] | None = None  # None until this process has written
+        self._next_step = 0
 
     @property
     def name(self) -> str:
-        return self.file.parent.name
+        """Of the logger."""
+        return "csv"
 
     @property
     def version(self) -> str:
+        """Empty: one run folder holds one run."""
         return ""
 
     @property
-    def experiment(self) -> Path:
-        """The file."""
-        return self.file
+    def save_dir(self) -> str:
+        """Folder of the file."""
+        return str(self._save_dir)
 
-    def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
-        """Nothing: the config lies in the run folder."""
+    @property
+    def file(self) -> Path:
+        """The table."""
+        return self._save_dir / "metrics.csv"
 
-    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Appends a row. The first one of a process replaces all rows of its step and of later ones: those are of
-        steps that a resumed run takes again."""
-        row: dict[str, Any] = {STEP: step, **metrics}
-        if self._columns is None:
-            self._open(before=0 if step is None else step)
-        assert self._columns is not None
-        if new := sorted(row.keys() - set(self._columns)):
-            self._rewrite(self._rows(), [*self._columns, *new])
-        with self.file.open("a", newline="", encoding="utf-8") as file:
-            csv.DictWriter(file, self._columns).writerow(row)
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
+        """Writes a row, at once.
 
-    def _open(self, before: int) -> None:
-        if not self.file.exists():
-            self.file.parent.mkdir(parents=True, exist_ok=True)
-            self._rewrite([], [STEP])
-            return
-        rows = self._rows()
-        self._rewrite([row for row in rows if int(row[STEP]) < before], list(rows[0]) if rows else [STEP])
+        Args:
+            metrics: numbers, or tensors of one.
+            step: optimiser step; the one after the last row's when None.
+        """
+        step = self._next_step if step is None else int(step)
+        row = {name: value.item() if hasattr(value, "item") else value for name, value in metrics.items()}
+        row[STEP] = step
+        self._next_step = step + 1
+        if self._columns is not None and row.keys() <= set(self._columns):
+            with self.file.open("a", newline="", encoding="utf-8") as file:
+                file.write(_lines([row], self._columns))
+        else:
+            self._rewrite(row, from_this_process=self._columns is not None)
 
-    def _rows(self) -> list[dict[str, str]]:
-        """The rows on disk; the last one may have been cut off by a kill."""
-        text = self.file.read_text(encoding="utf-8")
-        return list(csv.DictReader(text[: text.rfind("\n") + 1].splitlines()))
+    @rank_zero_only
+    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
+        """Nothing: the run folder's config.yaml has them."""
 
-    def _rewrite(self, rows: list[dict[str, str]], columns: list[str]) -> None:
-        temporary = self.file.with_name(f".{self.file.name}.tmp")
-        with temporary.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, columns)
-            writer.writeheader()
-            writer.writerows(rows)
-        temporary.replace(self.file)
+    def log_summary(self, values: Mapping[str, float | str], step: int) -> None:
+        """Nothing: the run folder's summary.json has it."""
+
+    def _rewrite(self, row: Row, from_this_process: bool) -> None:
+        """Writes the file anew with one more row, whose columns may be new. The old file stays until that is done."""
+        old = _rows(self.file)
+        if not from_this_process:
+            old = [earlier for earlier in old if int(earlier[STEP]) < row[STEP]]
+        columns = sorted({STEP, *row, *(name for earlier in old for name in earlier)})
+        header = {name: name for name in columns}
+        self._save_dir.mkdir(parents=True, exist_ok=True)
+        new = self.file.with_suffix(".new")
+        new.write_text(_lines([header, *old, row], columns), encoding="utf-8", newline="")
+        new.replace(self.file)
         self._columns = columns
+
+
+def _lines(rows: Sequence[Row], columns: Sequence[str]) -> str:
+    text = io.StringIO()
+    csv.DictWriter(text, columns).writerows(rows)
+    return text.getvalue()
+
+
+def _rows(file: Path) -> list[dict[str, str]]:
+    """The complete rows of a table; none where there is no file.
+
+    Raises:
+        UserError: when the file is something else.
+    """
+    if not file.exists():
+        return []
+    lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
+    if lines and not lines[-1].endswith("\n"):
+        lines.pop()  # the process was killed while it wrote
+    rows = list(csv.DictReader(lines))
+    if any(not (row.get(STEP) or "").lstrip("-").isdecimal() for row in rows):
+        raise UserError(f"{file} cannot be continued: not every row has a step")
+    return rows

@@ -81,6 +81,14 @@ class TrainingSummary:
         events = [f"micro-batches of {size} from step {step} on" for step, size in self.halved]
         return {"out of memory": ", ".join(events)} if events else {}
 
+    def to_log(self) -> dict[str, float | str]:
+        """For loggers: what exists of summary.json and of the evaluation's headline metrics."""
+        found = self.to_json()
+        if self.evaluation is not None:
+            scores = self.evaluation.metrics.estimates.items()
+            found |= {f"{self.evaluation.split}/{name}": estimate.value for name, estimate in scores}
+        return {n: v for n, v in found.items() if isinstance(v, float | int | str) and v == v}  # not NaN
+
     def __rich__(self) -> RenderableType:
         trained = f"{self.trainable_parameters:,} of {self.total_parameters:,} parameters"
         share = self.trainable_parameters / self.total_parameters

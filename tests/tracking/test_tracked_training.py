@@ -1,0 +1,75 @@
+"""The pipeline with all its loggers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from omegaconf import DictConfig
+
+from xrayexp import pipeline
+from xrayexp.errors import UserError
+
+if TYPE_CHECKING:
+    from tests.tracking.conftest import OfflineRun
+
+Compose = Callable[..., DictConfig]
+
+pytestmark = pytest.mark.usefixtures("logged_out")
+
+
+def test_a_training_can_be_found_by_what_it_was(
+    compose: Compose, small: Sequence[str], offline_runs: Callable[[Path], list[OfflineRun]]
+) -> None:
+    cfg = compose(*small, "logger=[csv,tensorboard,wandb]", "logger.wandb.log_adapter=true", "test=true")
+    summary = pipeline.train(cfg)
+    (run,) = offline_runs(summary.folder)
+    assert run.exit_code == 0
+    assert run.config["adapter"]["peft"]["r"] == cfg.adapter.r
+    flat = {
+        "model_name": "tiny",
+        "data_name": "phantom",
+        "adapter_name": "lora",
+        "adapter_r": cfg.adapter.r,
+        "lr": cfg.optimizer.lr,
+        "target": cfg.adapter.target,
+        "seed": cfg.seed,
+        "trainable_parameters": summary.trainable_parameters,
+        "total_parameters": summary.total_parameters,
+    }
+    assert flat.items() <= run.config.items()
+    assert summary.evaluation is not None
+    assert run.summary["test/exact_match"] == summary.evaluation.metrics.headline("exact_match")
+    written = json.loads((summary.folder / "summary.json").read_text())
+    facts = {name: value for name, value in written.items() if isinstance(value, float | int | str)}
+    assert facts.items() <= run.summary.items()
+    private = str(summary.folder).encode()
+    assert not any(private in path.read_bytes() for path in run.files() if path.suffix != ".wandb")
+
+
+def test_a_training_that_fails_ends_its_run(
+    compose: Compose,
+    small: Sequence[str],
+    offline_runs: Callable[[Path], list[OfflineRun]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def interrupted(*parts: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pipeline, "_fit", interrupted)
+    cfg = compose(*small, "logger=wandb")
+    with pytest.raises(KeyboardInterrupt):
+        pipeline.train(cfg)
+    (run,) = offline_runs(Path(cfg.paths.output_dir))
+    assert run.exit_code == 130
+
+
+def test_a_logger_that_cannot_start_is_heard_of_before_the_model_is_loaded(
+    compose: Compose, small: Sequence[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline, "load_model", lambda *given, **options: pytest.fail("the model was loaded"))
+    with pytest.raises(UserError, match="needs a login"):
+        pipeline.train(compose(*small, "logger=wandb", "logger.wandb.mode=online"))
