@@ -43,7 +43,8 @@ def needs_gpu(command: list[str]) -> bool:
     return any(word.startswith("model=medgemma") for word in command)
 
 
-SINGLE = [command for command in commands("python", "train.py") if "-m" not in command]
+RESUMED = "resume=outputs/..."
+SINGLE = [command for command in commands("python", "train.py") if not {"-m", RESUMED} & set(command)]
 
 
 @pytest.mark.parametrize("command", [c for c in SINGLE if not needs_gpu(c)], ids=" ".join)
@@ -51,6 +52,15 @@ def test_training_commands_train(command: list[str], small: Sequence[str], tmp_p
     done = trained(command, small, tmp_path / "run")
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "run" / "checkpoints" / "best" / "adapter_config.json").exists()
+
+
+@pytest.mark.parametrize("command", [c for c in commands("python", "train.py") if RESUMED in c], ids=" ".join)
+def test_the_command_that_resumes_goes_on(command: list[str], small: Sequence[str], tmp_path: Path) -> None:
+    assert trained(["python", "train.py"], small, tmp_path / "run").returncode == 0
+    given = [f"resume={tmp_path / 'run'}" if word == RESUMED else word for word in command]
+    done = run([*given, "trainer.max_steps=3"], tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "3 steps" in done.stdout
 
 
 @pytest.mark.parametrize("command", [c for c in SINGLE if needs_gpu(c)], ids=" ".join)
@@ -81,11 +91,14 @@ def test_evaluation_commands_evaluate(command: list[str], trained_run: TrainingS
     assert not list(tmp_path.iterdir()), "evaluation writes into the run's folder alone"
 
 
+ANSWERS = {"doctor": "PadChest folder", "runs": "no run in outputs"}
+
+
 @pytest.mark.parametrize("command", commands("xrayexp"), ids=" ".join)
 def test_console_commands_answer(command: list[str], tmp_path: Path) -> None:
     done = run(command, tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "PadChest folder" in done.stdout
+    assert ANSWERS[command[1]] in done.stdout
 
 
 @pytest.mark.parametrize("command", commands("make"), ids=" ".join)

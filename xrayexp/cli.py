@@ -13,6 +13,7 @@ from xrayexp.config import config_dir
 from xrayexp.entry import USER_ERROR, prepare_environment
 from xrayexp.errors import UserError
 
+OUTPUTS = Path("outputs")  # where train.py puts its runs
 WIDE = 160  # characters of a table that goes to a file or a pipe
 
 
@@ -43,7 +44,7 @@ def _parser() -> argparse.ArgumentParser:
     doctor.set_defaults(command=_doctor)
     about = "all runs below a folder: state, best score, adapter, rank, learning rate, time, memory"
     runs = commands.add_parser("runs", help=about, description=f"Lists {about}.")
-    runs.add_argument("folder", nargs="?", type=Path, default=Path("outputs"), help="default: outputs")
+    runs.add_argument("folder", nargs="?", type=Path, default=OUTPUTS, help="default: outputs")
     runs.add_argument("--sort", choices=("started", "best"), default="started", help="default: started")
     runs.set_defaults(command=_runs)
     return parser
@@ -55,7 +56,8 @@ def _runs(arguments: argparse.Namespace) -> int:
 
     from xrayexp.tracking.listing import find_runs, runs_table
 
-    lines = find_runs(arguments.folder)
+    nothing_yet = arguments.folder == OUTPUTS and not OUTPUTS.exists()
+    lines = [] if nothing_yet else find_runs(arguments.folder)
     if not lines:
         print(f"no run in {arguments.folder}: python train.py makes one")
         return 0

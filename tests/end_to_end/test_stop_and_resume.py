@@ -146,6 +146,13 @@ def test_a_finished_run_can_be_made_longer_and_an_early_stopped_one_has_ended(tr
     assert train("stopped", resume("stopped", tmp_path), *stops).steps == stopped.steps
 
 
+def test_a_one_cycle_schedule_cannot_be_stretched(train: Train, tmp_path: Path) -> None:
+    cycle = ("scheduler=one_cycle", "trainer.max_steps=4")
+    train("run", *cycle)
+    with pytest.raises(UserError, match=r"made for 4 steps, and .* now make 6"):
+        train("run", resume("run", tmp_path), "scheduler=one_cycle", "trainer.max_steps=6")
+
+
 def test_a_new_run_can_start_from_an_adapter(train: Train, trained_run: TrainingSummary) -> None:
     start = trained_run.folder / "checkpoints" / "best"
     frozen = ("trainer.max_steps=1", "optimizer.lr=1e-30", "adapter.dropout=0.0")

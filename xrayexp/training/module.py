@@ -191,6 +191,13 @@ class ReportModule(L.LightningModule):
         checkpoint[HEADER] = header() | {"micro_batch_size": self.micro_batch_size, "halved": self.halved}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        planned = self.settings.total_steps(self.trainer.datamodule.batches_per_epoch)  # type: ignore[attr-defined]
+        for schedule in checkpoint["lr_schedulers"]:
+            if schedule.get("total_steps", planned) != planned:
+                raise UserError(
+                    f"a one-cycle schedule cannot be stretched: it was made for {schedule['total_steps']} steps, and "
+                    f"trainer.max_steps or max_epochs now make {planned}"
+                )
         stored = checkpoint[HEADER]
         self.micro_batch_size, self.halved = stored["micro_batch_size"], stored["halved"]
 
