@@ -77,9 +77,9 @@ def train(cfg: DictConfig) -> TrainingSummary:
 
 def _run_folder(settings: Settings) -> tuple[RunFolder, Path | None]:
     """The folder, new or that of a run to go on with, and in the latter case its newest checkpoint."""
-    if settings.init_from is not None:
-        require_adapter(Path(settings.init_from))
     if settings.resume is None:
+        if settings.init_from is not None:
+            require_adapter(Path(settings.init_from))
         return RunFolder.new(Path(settings.cfg["paths"]["output_dir"])), None
     run = RunFolder.open(Path(settings.resume))
     require_same_run(run, settings.cfg)
@@ -203,7 +203,7 @@ def _base_model(settings: Settings) -> PreTrainedModel:
 
 def _training_module(settings: Settings, encoder: ReportEncoder) -> ReportModule:
     model = attach_adapter(_base_model(settings), settings.adapter)
-    if settings.init_from is not None:
+    if settings.init_from is not None and settings.resume is None:
         restore_adapter(model, Path(settings.init_from))
     if settings.trainer.gradient_checkpointing:
         enable_gradient_checkpointing(base_model(model))

@@ -18,7 +18,7 @@ from xrayexp.tracking.run_folder import RunFolder
 RESUME = "resume="
 
 # What a run is. Everything else may differ between the beginning and the end of a run.
-IDENTITY = ("seed", "model", "quantization", "data", "adapter", "optimizer", "scheduler")
+IDENTITY = ("seed", "init_from", "model", "quantization", "data", "adapter", "optimizer", "scheduler")
 IDENTITY_OF_TRAINER = ("precision", "effective_batch_size")
 # Where things lie and how fast they come.
 CHANGEABLE = (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -118,6 +119,7 @@ def test_the_base_is_in_no_checkpoint(train: Train) -> None:
     "change, named",
     [
         ("adapter.r=4", r"adapter\.r was 16 and would be 4"),
+        ("init_from=elsewhere", r"init_from was None and would be 'elsewhere'"),
         ("adapter=dora", r"adapter\.name was 'lora' and would be 'dora'"),
         ("seed=1", "seed was 0 and would be 1"),
         ("data.source.seed=1", r"data\.source\.seed was 0"),
@@ -144,6 +146,17 @@ def test_a_finished_run_can_be_made_longer_and_an_early_stopped_one_has_ended(tr
     stopped = train("stopped", *stops)
     assert stopped.steps < 10
     assert train("stopped", resume("stopped", tmp_path), *stops).steps == stopped.steps
+
+
+def test_an_adapter_that_a_run_started_from_may_be_gone_when_it_resumes(
+    train: Train, trained_run: TrainingSummary, tmp_path: Path
+) -> None:
+    shutil.copytree(trained_run.folder / "checkpoints" / "best", tmp_path / "start")
+    with pytest.raises(Stopped):
+        train("run", f"init_from={tmp_path / 'start'}", *stop_in(2))
+    shutil.rmtree(tmp_path / "start")
+    resumed = train("run", resume("run", tmp_path), f"init_from={tmp_path / 'start'}", "trainer.max_steps=4")
+    assert resumed.steps == 4
 
 
 def test_a_one_cycle_schedule_cannot_be_stretched(train: Train, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
+from xrayexp.errors import Stopped
 from xrayexp.tracking.public import public_config
 
 if TYPE_CHECKING:
@@ -120,6 +121,9 @@ def _run(logger: RunLogger) -> Iterator[None]:
         exit_code = 0
     except KeyboardInterrupt:
         exit_code = INTERRUPTED
+        raise
+    except Stopped as stop:
+        exit_code = stop.signal + 128
         raise
     finally:
         logger.finish(exit_code)
