@@ -47,6 +47,13 @@ def test_the_command_lists_them(runs: Path, capsys: pytest.CaptureFixture[str]) 
     assert "best: val/micro_f1" in shown
 
 
+def test_a_run_below_the_gate_is_marked(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = RunFolder(runs / "finished").summary_file
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"not_good": "val/micro_f1 0.310 < 0.5 at step 30"}))
+    assert main(["runs", str(runs)]) == 0
+    assert "not good" in capsys.readouterr().out
+
+
 def test_a_run_without_a_score_is_no_best_one(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (runs / "sweep" / "0" / "logs" / "metrics.csv").unlink()
     assert main(["runs", str(runs), "--sort", "best"]) == 0

@@ -32,6 +32,7 @@ class RunLine:
         best: best value of `monitor`.
         seconds: wall time of training.
         memory_gib: peak.
+        not_good: why the accuracy gate does not call it good.
     """
 
     folder: Path
@@ -48,6 +49,7 @@ class RunLine:
     best: float | None = None
     seconds: float | None = None
     memory_gib: float | None = None
+    not_good: str | None = None
 
 
 def find_runs(folder: Path) -> list[RunLine]:
@@ -81,6 +83,7 @@ def _line(run: RunFolder) -> RunLine:
             "best": summary["best_score"],
             "seconds": summary["fit_seconds"],
             "memory_gib": summary["peak_memory_gib"],
+            "not_good": summary["not_good"],
         }
     else:
         progress = _progress(run.log_file, monitor)
@@ -122,7 +125,7 @@ def runs_table(lines: list[RunLine], folder: Path) -> Table:
     for line in lines:
         shown.add_row(
             str(line.folder.relative_to(folder)),
-            Text(line.state, style=STYLES[line.state]),
+            Text("not good", style="yellow") if line.not_good else Text(line.state, style=STYLES[line.state]),
             f"{line.model} on {line.data}",
             line.adapter,
             _number(line.rank, "d"),
