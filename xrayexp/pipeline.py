@@ -89,8 +89,10 @@ def _run_folder(settings: Settings) -> tuple[RunFolder, Path | None]:
 def _train(settings: Settings, run: RunFolder, checkpoint: Path | None) -> TrainingSummary:
     _use_threads(settings)
     L.seed_everything(settings.seed, verbose=False)
-    data = _data_module(settings)
+    data = _data_module(settings, run.quarantine_file)
     data.check_training_set()
+    data.follow_curriculum(settings.curriculum, settings.trainer.total_steps)
+    _write_splits(run, data)
     loggers = settings.loggers()
     with tracked(loggers, settings.cfg):
         best = BestAdapter(run.checkpoints, settings.trainer.monitor)
@@ -127,11 +129,11 @@ def evaluate(cfg: DictConfig) -> EvaluationSummary:
         require_adapter(run.adapter(cfg.checkpoint))
     require(settings.requirements())
     _use_threads(settings)
-    data = _data_module(settings, evaluated_split=cfg.split)
+    folder = run.evaluation(cfg.split, cfg.checkpoint)
+    data = _data_module(settings, folder / "quarantine.csv", evaluated_split=cfg.split, splits=[cfg.split])
     base = _base_model(settings)
     model = base if cfg.checkpoint == "none" else load_adapter(base, run.adapter(cfg.checkpoint))
     module = ReportModule(model, data.encoder, settings.trainer, max_new_tokens=settings.model.max_new_tokens)
-    folder = run.evaluation(cfg.split, cfg.checkpoint)
     trainer = _trainer(settings, run, [PredictionWriter(folder)], logger=False, enable_checkpointing=False)
     return _test(trainer, module, data, folder, metrics, checkpoint=cfg.checkpoint)
 
@@ -173,7 +175,7 @@ def _use_threads(settings: Settings) -> None:
         torch.set_num_threads(settings.trainer.num_threads)
 
 
-def _data_module(settings: Settings, evaluated_split: str = "test") -> ReportDataModule:
+def _data_module(settings: Settings, quarantine: Path, **options: Any) -> ReportDataModule:
     """Labels and splits are read here, images when they are needed."""
     encoder = ReportEncoder(load_processor(settings.model.pretrained), settings.data.prompt, settings.model.max_length)
     data = ReportDataModule(
@@ -183,11 +185,21 @@ def _data_module(settings: Settings, evaluated_split: str = "test") -> ReportDat
         seed=settings.seed,
         effective_batch_size=settings.trainer.effective_batch_size,
         eval_batch_size=settings.trainer.eval_batch_size,
-        evaluated_split=evaluated_split,
+        synthetic=settings.synthetic(),
+        augmentation=settings.augmenter(),
+        quarantine=quarantine,
+        **options,
     )
     counts = ", ".join(f"{len(examples):,} {name}" for name, examples in data.splits.items())
     log.info("data %s: %s", settings.data.name, counts)
     return data
+
+
+def _write_splits(run: RunFolder, data: ReportDataModule) -> None:
+    """Who is in which split, and how evenly the findings are spread; a resumed run keeps what it was started with."""
+    if not run.splits_file.exists():
+        data.partition.rows.to_parquet(run.splits_file, index=False, compression="zstd")
+        data.partition.balance.to_csv(run.balance_file, index=False)
 
 
 def _base_model(settings: Settings) -> PreTrainedModel:
@@ -274,6 +286,8 @@ def _fit(
         fit_cpu_seconds=time.cpu_seconds,
         checkpoint_seconds=max(checkpoints.seconds, default=None),
         halved=tuple(module.halved),
+        synthetic_share=data.partition.synthetic_share,
+        broken_images=len(data.quarantine),
         not_good=_verdict(trainer),
         peak_memory_gib=peak_memory_gib(settings.trainer.device),
     )
@@ -303,7 +317,9 @@ def _test(
     trainer.test(module, datamodule=data, verbose=False)
     metrics = structured_metrics(module.scored, **vars(section))
     write_json(folder / "metrics.json", metrics.to_json())
-    summary = EvaluationSummary(folder, data.evaluated_split, checkpoint, metrics)
+    summary = EvaluationSummary(
+        folder, data.evaluated_split, checkpoint, metrics, data.quarantine.count(data.evaluated_split)
+    )
     (folder / "table.txt").write_text(plain_text(summary), encoding="utf-8")
     return summary
 

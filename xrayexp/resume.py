@@ -18,11 +18,23 @@ from xrayexp.tracking.run_folder import RunFolder
 RESUME = "resume="
 
 # What a run is. Everything else may differ between the beginning and the end of a run.
-IDENTITY = ("seed", "init_from", "model", "quantization", "data", "adapter", "optimizer", "scheduler")
+IDENTITY = (
+    "seed",
+    "init_from",
+    "model",
+    "quantization",
+    "data",
+    "augmentation",
+    "curriculum",
+    "adapter",
+    "optimizer",
+    "scheduler",
+)
 IDENTITY_OF_TRAINER = ("precision", "effective_batch_size")
 # Where things lie and how fast they come.
 CHANGEABLE = (
-    "model.defaults", "data.root", "data.source.root", "data.requires", "data.num_workers", "data.keep_in_memory",
+    "model.defaults", "data.root", "data.source.root", "data.requires", "data.num_workers", "data.threads",
+    "data.prefetch", "data.cache", "data.source.cache_dir", "data.max_broken_fraction",
 )  # fmt: skip
 
 

@@ -11,7 +11,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from xrayexp.adapters.config import AdapterSection
 from xrayexp.config import parse_section
+from xrayexp.data.augmentation import Augmentation, AugmentationSection
 from xrayexp.data.config import DataSection
+from xrayexp.data.curriculum import CurriculumSection
 from xrayexp.errors import ConfigError
 from xrayexp.metrics.config import MetricsSection
 from xrayexp.models.config import ModelSection, QuantizationSection
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from lightning.pytorch.loggers import Logger
 
     from xrayexp.checks import Check
+    from xrayexp.data.examples import Source
     from xrayexp.training.module import OptimizerFactory, SchedulerFactory
 
 
@@ -35,6 +38,8 @@ class Settings:
     resume: str | None
     init_from: str | None
     data: DataSection
+    augmentation: AugmentationSection
+    curriculum: CurriculumSection
     model: ModelSection
     quantization: QuantizationSection
     adapter: AdapterSection
@@ -51,6 +56,8 @@ class Settings:
         problems: list[str] = []
         parsed = {
             "data": parse_section(cfg, "data", DataSection, problems),
+            "augmentation": parse_section(cfg, "augmentation", AugmentationSection, problems),
+            "curriculum": parse_section(cfg, "curriculum", CurriculumSection, problems),
             "model": parse_section(cfg, "model", ModelSection, problems),
             "quantization": parse_section(cfg, "quantization", QuantizationSection, problems),
             "adapter": parse_section(cfg, "adapter", AdapterSection, problems),
@@ -82,6 +89,15 @@ class Settings:
         if self.data.requires is not None:
             checks.append(instantiate(self.data.requires))
         return [*checks, *logger_packages(self.cfg.get("logger") or {})]
+
+    def augmenter(self) -> Augmentation | None:
+        """The random changes of training images, or None."""
+        transforms = [instantiate(transform) for transform in self.augmentation.transforms]
+        return Augmentation(transforms, self.seed) if transforms else None
+
+    def synthetic(self) -> Source | None:
+        """The source of generated training images, or None."""
+        return None if self.data.synthetic is None else instantiate(self.data.synthetic.source, _convert_="all")
 
     def callbacks(self) -> list[Callback]:
         """Lightning callbacks of the config; a group that is switched off (null) has none."""
@@ -131,7 +147,7 @@ def _between_rooms(
     return found
 
 
-SECTIONS = ("data", "model", "quantization", "adapter", "trainer", "metrics")
+SECTIONS = ("data", "augmentation", "curriculum", "model", "quantization", "adapter", "trainer", "metrics")
 OTHER_KEYS = ("optimizer", "scheduler", "callbacks", "logger", "paths", "seed", "test", "resume", "init_from", "debug")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +45,10 @@ class ShuffledLabels:
     def image(self, image_id: str) -> np.ndarray:
         """The source's image."""
         return self.source.image(image_id)
+
+    def absent(self, image_ids: Sequence[str]) -> Mapping[str, str]:
+        """Those that the source lacks."""
+        return self.source.absent(image_ids)
 
 
 def random_base(pretrained: str, folder: Path) -> str:

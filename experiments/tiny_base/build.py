@@ -117,7 +117,8 @@ def _material(patients: int, text_patients: int) -> tuple[ReportEncoder, list[tu
     source = plain_phantoms(patients, IMAGE_SEED)
     examples = examples_from_table(source.table())
     # All three channels are alike: one is kept.
-    images = (encoder.pixels(source.image(example.image_id))[:1] for example in examples)
+    squares = (torch.from_numpy(encoder.fit(source.image(example.image_id))) for example in examples)
+    images = (encoder.scale.apply(square[None])[0, :1] for square in squares)
     pixels = torch.stack(list(watch("draw", images, len(examples))))
     return encoder, corpus, Pool(pixels, [example.findings for example in examples])
 

@@ -137,7 +137,7 @@ def test_micro_batches_cut_a_batch_without_losing_anything(
 
 def test_an_image_keeps_its_proportions(encoder: ReportEncoder) -> None:
     tall = np.full((90, 30), 255, dtype=np.uint8)
-    pixels = encoder.pixels(tall)
+    pixels = encoder.encode(example(), tall, supervised=False).pixel_values
     assert pixels.shape[0] == 3
     assert pixels.shape[1] == pixels.shape[2]
     assert (pixels.amax(dim=0) > 0.9).float().mean() == pytest.approx(1 / 3, abs=0.05)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import pickle
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Sequence
 
+import numpy as np
 import pytest
 import torch
 from hydra.utils import instantiate
+from numpy.typing import NDArray
 from omegaconf import DictConfig
 
 from xrayexp.config import parse_section
@@ -98,10 +102,10 @@ def test_the_evaluated_split_can_be_chosen(data: ReportDataModule, encoder: Repo
     assert examples == data.splits["validation"]
 
 
-@pytest.mark.parametrize("kept", ["true", "false"])
+@pytest.mark.parametrize("kept", ["memory", "none"])
 def test_workers_change_nothing(make: Make, kept: str) -> None:
     """Not the order, not the tokens, not the pixels, in the first epoch and in the second."""
-    alone, helped = (make(f"data.num_workers={n}", f"data.keep_in_memory={kept}") for n in (0, 2))
+    alone, helped = (make(f"data.num_workers={n}", f"data.cache={kept}") for n in (0, 2))
     loaders = alone.train_dataloader(), helped.train_dataloader()
     for _ in range(2):
         for one, other in zip(*loaders, strict=True):
@@ -181,8 +185,30 @@ def test_workers_receive_no_model(make: Make) -> None:
 
 
 def test_samples_are_kept_as_far_as_memory_is_allowed(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    size = make().train_dataloader().dataset[0].pixel_values.nbytes
-    monkeypatch.setattr("xrayexp.data.datamodule.KEPT_BYTES", 2 * size)
-    dataset = make().train_dataloader().dataset
-    first = [dataset[index] for index in range(4)]
-    assert [dataset[index] is sample for index, sample in enumerate(first)] == [True, True, False, False]
+    monkeypatch.setattr("xrayexp.data.dataset.KEPT_BYTES", 2 * 64 * 64)
+    module = make()
+    drawn: list[str] = []
+    draw = module.source.image
+
+    def image(image_id: str) -> NDArray[np.uint8]:
+        drawn.append(image_id)
+        return draw(image_id)
+
+    monkeypatch.setattr(module.source, "image", image)
+    dataset = module.train_dataloader().dataset
+    for _ in range(2):
+        for index in range(4):
+            dataset[index]
+    asked = [example.image_id for example in module.splits["train"][:4]]
+    assert drawn == [*asked, *asked[2:]]
+
+
+def test_an_error_ends_a_process_whose_workers_ignore_signals() -> None:
+    """Python's own end of a process asks daemons by SIGTERM, and waits."""
+    code = (
+        "from xrayexp.data.datamodule import ResumableDataLoader, _ignore_signals\n"
+        "kept = ResumableDataLoader(range(9), num_workers=1, persistent_workers=True, worker_init_fn=_ignore_signals)\n"
+        "batches = iter(kept); next(batches)\n"
+        "raise SystemExit(3)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], timeout=120, check=False).returncode == 3

@@ -1,10 +1,10 @@
-"""The PadChest reader, on rows of PadChest's exact column shape. All rows are invented."""
+"""The PadChest reader, on docs/padchest_sample.csv: 100 invented rows of PadChest's exact shape, with all its traps."""
 
 from __future__ import annotations
 
 import gzip
+import json
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -12,152 +12,21 @@ import pytest
 from PIL import Image
 
 from xrayexp.data.examples import examples_from_table
-from xrayexp.data.padchest import LABEL_FILES, PadChestSource
+from xrayexp.data.label_file import LABEL_FILES, read_labels
+from xrayexp.data.padchest import PadChestSource
 from xrayexp.data.report import Finding, parse_report, write_report
 from xrayexp.data.splits import assign_splits, check_no_leakage
 from xrayexp.errors import ConfigError, DataError
 
-# What every row holds unless it says otherwise, in the file's column order. 'None' is PadChest's own string,
-# and the CUI columns are numpy reprs that span lines.
-DEFAULTS = {
-    "Unnamed: 0": "0",
-    "ImageID": "",
-    "ImageDir": "0",
-    "StudyDate_DICOM": "20120304",
-    "StudyID": "",
-    "PatientID": "",
-    "PatientBirth": "1950.0",
-    "PatientSex_DICOM": "F",
-    "ViewPosition_DICOM": "POSTEROANTERIOR",
-    "Projection": "PA",
-    "MethodProjection": "Manual review of DICOM fields",
-    "Pediatric": "No",
-    "Modality_DICOM": "CR",
-    "Manufacturer_DICOM": "ImagingDynamicsCompanyLtd",
-    "PhotometricInterpretation_DICOM": "MONOCHROME2",
-    "PixelRepresentation_DICOM": "0",
-    "PixelAspectRatio_DICOM": "",
-    "SpatialResolution_DICOM": "None",
-    "BitsStored_DICOM": "12",
-    "WindowCenter_DICOM": "None",
-    "WindowWidth_DICOM": "None",
-    "Rows_DICOM": "2000",
-    "Columns_DICOM": "2000",
-    "XRayTubeCurrent_DICOM": "250",
-    "Exposure_DICOM": "None",
-    "ExposureInuAs_DICOM": "2500",
-    "ExposureTime": "10",
-    "RelativeXRayExposure_DICOM": "-1.4",
-    "ReportID": "",
-    "Report": "sin hallazg .",
-    "MethodLabel": "Physician",
-    "Labels": "",
-    "Localizations": "[]",
-    "LabelsLocalizationsBySentence": "",
-    "labelCUIS": "['C0000001'\n 'C0000002']",
-    "LocalizationsCUIS": "[]",
-}
-RNN = {"MethodLabel": "RNN_model"}
-NORMAL = (Finding("normal"),)
-
-
-class Row(NamedTuple):
-    """An image, its label columns, and the findings to be reported; None where the image is not usable."""
-
-    image: str
-    labels: str
-    sentences: str
-    expected: tuple[Finding, ...] | None
-    other: dict[str, str] | None = None
-
-
-ROWS = [
-    Row("healthy", "['normal']", "[['normal'], ['normal', 'loc cardiac']]", NORMAL),
-    Row("rnn_healthy", "['normal']", "['normal', 'loc costophrenic angle']", NORMAL, RNN),
-    Row(
-        "places_by_sentence",
-        "['pleural effusion', 'cardiomegaly', 'kyphosis']",
-        "[['pleural effusion', 'loc left', 'loc pleural'], ['cardiomegaly', 'loc cardiac'], ['kyphosis']]",
-        (
-            Finding("pleural effusion", ("left", "pleural")),
-            Finding("cardiomegaly", ("cardiac",)),
-            Finding("kyphosis"),
-        ),
-    ),
-    Row(
-        "leading_blanks",
-        "['consolidation', ' pneumonia', 'kyphosis']",
-        "['consolidation', ' pneumonia', 'loc middle lobe', 'exclude', '', 'loc rib', 'kyphosis']",
-        (
-            Finding("consolidation", ("middle lobe",)),
-            Finding("pneumonia", ("middle lobe",)),
-            Finding("kyphosis"),
-        ),
-        RNN,
-    ),
-    Row(
-        "bare_nan",
-        "['infiltrates']",
-        "[nan, ['infiltrates', 'loc right']]",
-        (Finding("infiltrates", ("right",)),),
-    ),
-    Row("upper_case", "['COPD signs']", "[['COPD signs'], [], ['exclude']]", (Finding("copd signs"),)),
-    Row(
-        "loculated",
-        "['loculated pleural effusion']",
-        "['loculated pleural effusion', 'loc pleural']",
-        (Finding("loculated pleural effusion", ("pleural",)),),
-        RNN,
-    ),
-    Row(
-        "sided_label",
-        "['hemidiaphragm elevation']",
-        "['hemidiaphragm elevation left side', 'loc diaphragm']",
-        (Finding("hemidiaphragm elevation", ("diaphragm", "left")),),
-        RNN,
-    ),
-    Row(
-        "two_places",
-        "['nodule']",
-        "[['nodule', 'loc left'], ['nodule', 'loc right']]",
-        (Finding("nodule", ("left",)), Finding("nodule", ("right",))),
-    ),
-    Row("normal_and_more", "['normal', 'goiter']", "[['normal'], ['goiter']]", (Finding("goiter"),)),
-    Row("unchanged_too", "['unchanged', 'goiter']", "[['unchanged'], ['goiter']]", (Finding("goiter"),)),
-    Row("empty_label_too", "['', 'goiter']", "['', 'loc left', 'goiter']", (Finding("goiter"),), RNN),
-    Row("lying", "['nsg tube']", "[['NSG tube']]", (Finding("nsg tube"),), {"Projection": "AP_horizontal"}),
-    Row("standing", "['nsg tube']", "[['NSG tube']]", (Finding("nsg tube"),), {"Projection": "AP"}),
-    Row("no_report_text", "['normal']", "[['normal']]", NORMAL, {"Report": "", "PatientBirth": ""}),
-    Row("same_report", "['goiter']", "[['goiter']]", (Finding("goiter"),), {"ReportID": "1001"}),
-    Row("lateral", "['goiter']", "[['goiter']]", None, {"Projection": "L"}),
-    Row("ribs", "['goiter']", "[['goiter']]", None, {"Projection": "COSTAL"}),
-    Row("unknown_view", "['goiter']", "[['goiter']]", None, {"Projection": "UNK"}),
-    Row("excluded_view", "['goiter']", "[['goiter']]", None, {"Projection": "EXCLUDE"}),
-    Row("unlabelled", "", "", None, RNN),
-    Row("empty_label", "['']", "['', 'loc left']", None, RNN),
-    Row("excluded", "['exclude']", "[['exclude']]", None),
-    Row("excluded_too", "['exclude', 'goiter']", "[['exclude'], ['goiter']]", None),
-    Row("suboptimal", "['suboptimal study', 'goiter']", "['suboptimal study', ' goiter']", None, RNN),
-    Row("only_unchanged", "['unchanged', '']", "['unchanged', '', 'normal']", None, RNN),
-]
-USABLE = [row for row in ROWS if row.expected is not None]
+SAMPLE = Path(__file__).parents[2] / "docs" / "padchest_sample.csv"
+EXPECTED: dict[str, list[list[str]] | None] = json.loads(
+    Path(__file__).with_name("padchest_sample_expected.json").read_text()
+)
+USABLE = {image: findings for image, findings in EXPECTED.items() if findings is not None}
 
 
 def padchest_table() -> pd.DataFrame:
-    """ROWS as the label file holds them, one patient and study each, with PatientIDs of 39 digits."""
-    records = []
-    for number, row in enumerate(ROWS):
-        identity = {
-            "Unnamed: 0": str(number),
-            "ImageID": f"{row.image}_{number:02d}-014-084.png",
-            "StudyID": f"{10**38 + number}-2",
-            "PatientID": str(10**38 + number),
-            "ReportID": str(1000 + number),
-            "Labels": row.labels,
-            "LabelsLocalizationsBySentence": row.sentences,
-        }
-        records.append(DEFAULTS | identity | (row.other or {}))
-    return pd.DataFrame(records, columns=list(DEFAULTS)).rename(columns={"Unnamed: 0": ""})
+    return pd.read_csv(SAMPLE, dtype=str, keep_default_na=False).rename(columns={"Unnamed: 0": ""})
 
 
 def write_labels(root: Path, table: pd.DataFrame, name: str = LABEL_FILES[0]) -> None:
@@ -171,20 +40,27 @@ def root(tmp_path: Path) -> Path:
 
 
 def image_id(name: str) -> str:
-    (found,) = (number for number, row in enumerate(ROWS) if row.image == name)
-    return f"{name}_{found:02d}-014-084.png"
+    (found,) = (image for image in EXPECTED if image.startswith(f"{name}_") and image[len(name) + 1].isdigit())
+    return found
 
 
-def test_the_file_has_padchests_shape(root: Path) -> None:
-    table = pd.read_csv(root / LABEL_FILES[0], dtype=str)
-    assert table.shape == (26, 36)
+def names(table: pd.DataFrame) -> set[str]:
+    return {image.rpartition("_")[0] for image in table["ImageID"]}
+
+
+def test_the_sample_has_padchests_shape() -> None:
+    table = pd.read_csv(SAMPLE, dtype=str)
+    assert table.shape == (100, 36)
     assert table.columns[0] == "Unnamed: 0"
+    assert set(table["ImageID"]) == set(EXPECTED)
+    assert table["PatientID"].str.len().max() == 39
+    assert table["StudyID"].str.contains("[-_]2$").any()
+    assert table["labelCUIS"].str.contains("\n").any()
 
 
 def test_usable_rows_and_their_findings(root: Path) -> None:
     examples = examples_from_table(PadChestSource(str(root)).table())
-    assert [example.image_id for example in examples] == [image_id(row.image) for row in USABLE]
-    assert [example.findings for example in examples] == [row.expected for row in USABLE]
+    assert {e.image_id: [[f.name, *f.locations] for f in e.findings] for e in examples} == USABLE
 
 
 def test_every_usable_row_has_a_report(root: Path) -> None:
@@ -195,32 +71,83 @@ def test_every_usable_row_has_a_report(root: Path) -> None:
 
 
 def test_funnel(root: Path) -> None:
-    source = PadChestSource(str(root))
-    assert source.funnel == [
-        (f"rows of {LABEL_FILES[0]}", 26),
-        ("projection PA, AP, AP_horizontal", 22),
-        ("labels by Physician, RNN_model", 22),
-        ("with a label", 20),
-        ("not excluded", 18),
-        ("not suboptimal", 17),
-        ("not only 'unchanged'", 16),
+    assert PadChestSource(str(root), min_age=18, min_studies=2).funnel == [
+        (f"rows of {LABEL_FILES[0]}", 100),
+        ("projection PA, AP, AP_horizontal", 92),
+        ("labels by Physician, RNN_model", 92),
+        ("with a label", 87),
+        ("not excluded", 84),
+        ("not suboptimal", 81),
+        ("not only 'unchanged'", 79),
+        ("18 years or older", 72),
+        ("without findings of fewer than 2 studies (30 of them)", 42),
     ]
-    assert len(source.table()) == 16
+
+
+def test_adults_are_told_by_arithmetic_and_by_the_flag(root: Path) -> None:
+    everyone, adults = PadChestSource(str(root)).table(), PadChestSource(str(root), min_age=18).table()
+    assert names(everyone) - names(adults) == {
+        "child_flagged", "child_unflagged", "infant_unflagged", "seventeen", "adult_flagged", "age_unknown",
+        "no_report_text",
+    }  # fmt: skip
+    assert "eighteen" in names(adults)
+
+
+def test_a_broader_name_for_rare_findings(root: Path) -> None:
+    (root / "tree.csv").write_text("label,parent\nmultiple nodules,Nodule\npseudonodule,nodule\n")
+    source = PadChestSource(str(root), min_studies=2, hierarchy=str(root / "tree.csv"))
+    findings = {e.image_id: e.findings for e in examples_from_table(source.table())}
+    assert findings[image_id("multiple_nodules")] == (Finding("nodule", ("bilateral",)),)
+    assert image_id("granuloma") not in findings
+    assert image_id("nodule") in findings
+
+
+@pytest.mark.parametrize("form", ["lines", "csv"])
+def test_who_is_connected_to_an_excluded_identifier_is_left_out(root: Path, form: str) -> None:
+    """By the lateral image of a study, which is not selected itself, or by a report under another patient."""
+    listed = [image_id("lateral_too"), image_id("atelectasis")]
+    path = root / "held_out"
+    path.write_text("\n".join([*(["other,ImageID"] if form == "csv" else []),
+                              *(f"x,{i}" if form == "csv" else i for i in listed)]))  # fmt: skip
+    source = PadChestSource(str(root), exclude=str(path))
+    assert source.funnel[1] == ("not connected to held_out", 96)
+    gone = {"effusion_two_sides", "atelectasis", "laminar"}
+    assert names(PadChestSource(str(root)).table()) - names(source.table()) == gone
+
+
+def test_an_exclusion_list_that_names_nobody_is_said(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (root / "held_out").write_text("nobody")
+    assert len(PadChestSource(str(root), exclude=str(root / "held_out")).table()) == len(USABLE)
+    assert "none of its 1 identifiers" in caplog.text
+
+
+@pytest.mark.parametrize("content", ["", "\n \n"])
+def test_an_empty_exclusion_list_is_refused(root: Path, content: str) -> None:
+    (root / "held_out").write_text(content)
+    with pytest.raises(DataError, match="holds no identifier"):
+        PadChestSource(str(root), exclude=str(root / "held_out")).table()
+
+
+def test_missing_files_of_the_selection_are_named(root: Path) -> None:
+    for source in (PadChestSource(str(root), exclude="absent"), PadChestSource(str(root), hierarchy="absent")):
+        with pytest.raises(DataError, match="absent"):
+            source.table()
 
 
 def test_identifiers_stay_text(root: Path) -> None:
     table = PadChestSource(str(root)).table()
     assert table["PatientID"].iloc[0] == "1" + "0" * 38
-    assert table["StudyID"].iloc[0].endswith("-2")
     assert table["ImageDir"].iloc[0] == "0"
 
 
 def test_projections_and_label_methods_are_chosen(root: Path) -> None:
     lying = PadChestSource(str(root), projections=["AP_horizontal"])
-    assert lying.table()["ImageID"].tolist() == [image_id("lying")]
+    assert names(lying.table()) == {"lying", "lying_again", "bed"}
     predicted = PadChestSource(str(root), labels=["RNN_model"]).table()
-    expected = [row.image for row in USABLE if row.other == RNN]
-    assert predicted["ImageID"].tolist() == [image_id(name) for name in expected]
+    assert set(predicted["MethodLabel"]) == {"RNN_model"}
+    table = padchest_table()
+    by_network = set(table["ImageID"][table["MethodLabel"] == "RNN_model"])
+    assert set(predicted["ImageID"]) == by_network & USABLE.keys()
 
 
 def test_a_report_shared_by_two_patients_stays_in_one_split(root: Path) -> None:
@@ -228,13 +155,31 @@ def test_a_report_shared_by_two_patients_stays_in_one_split(root: Path) -> None:
     for seed in range(20):
         split = assign_splits(table, {"train": 0.5, "test": 0.5}, seed)
         check_no_leakage(table, split)
-        assert split[image_id("same_report")] == split[image_id("rnn_healthy")]
+        assert split[image_id("laminar")] == split[image_id("atelectasis")]
 
 
 def test_compressed_label_file(tmp_path: Path) -> None:
     write_labels(tmp_path, padchest_table(), LABEL_FILES[1])
     assert (tmp_path / LABEL_FILES[1]).read_bytes()[:2] == b"\x1f\x8b"
-    assert len(PadChestSource(str(tmp_path)).table()) == 16
+    assert len(PadChestSource(str(tmp_path)).table()) == len(USABLE)
+
+
+def test_what_is_kept_equals_what_is_parsed(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, cache = root / LABEL_FILES[0], tmp_path / "cache"
+    parsed = read_labels(path, None)
+    pd.testing.assert_frame_equal(read_labels(path, cache), parsed)
+    with monkeypatch.context() as patch:
+        patch.setattr("xrayexp.data.label_file._parse", None)  # not parsed again
+        pd.testing.assert_frame_equal(read_labels(path, cache), parsed)
+    write_labels(root, padchest_table().iloc[:50])
+    assert len(read_labels(path, cache)) == 50
+    assert len(list(cache.iterdir())) == 2
+
+
+def test_a_cache_that_cannot_be_written_is_said(root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "file").touch()
+    assert len(read_labels(root / LABEL_FILES[0], tmp_path / "file" / "cache")) == 100
+    assert "set data.cache_dir" in caplog.text
 
 
 @pytest.mark.parametrize("folder", ["0", "."])
@@ -280,9 +225,8 @@ def test_names_that_leave_the_root_are_refused(tmp_path: Path, column: str, valu
     table = padchest_table().iloc[:1]
     table = table.assign(ImageID="secret.png") if column == "ImageDir" else table
     write_labels(root, table.assign(**{column: value}))
-    source = PadChestSource(str(root))
-    with pytest.raises(DataError, match="not a plain file name"):
-        source.image(source.table()["ImageID"].iloc[0])
+    with pytest.raises(DataError, match=f"1 values of {column} are no plain file names"):
+        PadChestSource(str(root)).table()
 
 
 def test_no_folder() -> None:
@@ -322,7 +266,21 @@ def test_repeated_images_are_named(tmp_path: Path) -> None:
 def test_no_usable_row_shows_the_funnel(tmp_path: Path) -> None:
     table = padchest_table()
     write_labels(tmp_path, table[table["Projection"] == "L"])
-    with pytest.raises(DataError, match=r"no row is left(.|\n)*1 rows of(.|\n)*0 projection"):
+    with pytest.raises(DataError, match=r"no row is left(.|\n)*4 rows of(.|\n)*0 projection"):
+        PadChestSource(str(tmp_path)).table()
+
+
+def test_another_delimiter_is_named(tmp_path: Path) -> None:
+    padchest_table().to_csv(tmp_path / LABEL_FILES[0], index=False, sep=";")
+    with pytest.raises(DataError, match="delimited by commas"):
+        PadChestSource(str(tmp_path)).table()
+
+
+def test_a_row_that_cannot_be_parsed_is_named(tmp_path: Path) -> None:
+    table = padchest_table()
+    table.loc[2, "LabelsLocalizationsBySentence"] = "[['kyphosis'"
+    write_labels(tmp_path, table)
+    with pytest.raises(DataError, match="Image places_by_sentence"):
         PadChestSource(str(tmp_path)).table()
 
 
@@ -343,5 +301,7 @@ def test_a_compressed_file_cut_off_is_refused(tmp_path: Path) -> None:
 
 
 def test_unknown_choices_are_all_reported() -> None:
-    with pytest.raises(ConfigError, match=r"projections.*'lateral'(.|\n)*labels: choose at least one"):
-        PadChestSource("anywhere", projections=["PA", "lateral"], labels=[])
+    with pytest.raises(
+        ConfigError, match=r"projections.*'lateral'(.|\n)*labels: choose at(.|\n)*min_age(.|\n)*studies"
+    ):
+        PadChestSource("anywhere", projections=["PA", "lateral"], labels=[], min_age=-1, min_studies=0)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xrayexp.data.sampler import Cursor, EffectiveBatchSampler
+from xrayexp.data.curriculum import Shuffled
+from xrayexp.data.sampler import MEGABATCH, Cursor, Draw, EffectiveBatchSampler
 
 samples = st.integers(1, 200)
 batch_sizes = st.integers(1, 50)
@@ -16,12 +18,12 @@ epochs = st.integers(0, 1000)
 
 
 def sampler(count: int, batch_size: int, seed: int, cursor: Cursor | None = None) -> EffectiveBatchSampler:
-    return EffectiveBatchSampler(count, batch_size, seed, cursor or Cursor())
+    return EffectiveBatchSampler(Shuffled(count, seed), count, batch_size, cursor or Cursor())
 
 
-def trained(order: EffectiveBatchSampler, steps: int) -> list[list[int]]:
+def trained(order: EffectiveBatchSampler, steps: int) -> list[list[Draw]]:
     """The batches of the next `steps` steps, iterated as Lightning does: once an epoch."""
-    batches: list[list[int]] = []
+    batches: list[list[Draw]] = []
     while len(batches) < steps:
         for batch in order:
             batches.append(batch)
@@ -35,7 +37,8 @@ def trained(order: EffectiveBatchSampler, steps: int) -> list[list[int]]:
 def test_an_epoch_is_a_permutation_in_full_batches(count: int, batch_size: int, seed: int, epoch: int) -> None:
     order = sampler(count, batch_size, seed)
     plan = order.plan(epoch)
-    assert sorted(number for batch in plan for number in batch) == list(range(count))
+    assert sorted(draw.sample for batch in plan for draw in batch) == list(range(count))
+    assert [draw.place for batch in plan for draw in batch] == list(range(epoch * count, (epoch + 1) * count))
     assert all(len(batch) == batch_size for batch in plan[:-1])
     assert 1 <= len(plan[-1]) <= batch_size
     assert len(order) == len(plan) == math.ceil(count / batch_size)
@@ -86,3 +89,33 @@ def test_the_position_is_read_when_the_iteration_begins() -> None:
     batches = iter(order)
     order.cursor.advance(len(order))
     assert list(batches) == order.plan(0)
+
+
+@given(samples, batch_sizes, seeds, st.integers(1, 5))
+def test_ranks_share_every_batch(count: int, batch_size: int, seed: int, ranks: int) -> None:
+    whole = sampler(count, batch_size, seed)
+    parts = [
+        list(EffectiveBatchSampler(Shuffled(count, seed), count, batch_size, Cursor(), rank=rank, ranks=ranks))
+        for rank in range(ranks)
+    ]
+    for number, batch in enumerate(whole.plan(0)):
+        shares = [part[number] for part in parts]
+        assert sorted(draw for share in shares for draw in share) == sorted(batch)
+        assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+@given(samples, batch_sizes, seeds)
+def test_grouping_by_length_moves_samples_and_loses_none(count: int, batch_size: int, seed: int) -> None:
+    lengths = np.random.default_rng(seed).integers(10, 100, size=count)
+    plain = EffectiveBatchSampler(Shuffled(count, seed), count, batch_size, Cursor())
+    grouped = EffectiveBatchSampler(Shuffled(count, seed), count, batch_size, Cursor(), lengths=lengths.tolist())
+    assert sorted(grouped.drawn(0)) == list(range(count))
+
+    def padding(order: EffectiveBatchSampler) -> int:
+        batches = [[lengths[draw.sample] for draw in batch] for batch in order.plan(0)]
+        return sum(max(batch) * len(batch) - sum(batch) for batch in batches)
+
+    assert padding(grouped) <= padding(plain) or count % batch_size
+    size = MEGABATCH * batch_size
+    for start in range(0, count, size):
+        assert set(grouped.drawn(0)[start : start + size]) == set(plain.drawn(0)[start : start + size])

@@ -19,6 +19,7 @@ from omegaconf import DictConfig
 from safetensors.torch import load_file
 
 from xrayexp import pipeline
+from xrayexp.data.phantom import PhantomSource
 from xrayexp.errors import ConfigError, DataError, Stopped, UserError
 from xrayexp.tracking.record import current_state, read_record, recorded
 from xrayexp.tracking.run_folder import RunFolder
@@ -80,16 +81,25 @@ def log_of(run: Path) -> list[dict[str, str]]:
     return [{name: value for name, value in row.items() if value and not name.startswith(measured)} for row in rows]
 
 
-def test_a_stopped_run_ends_where_an_undisturbed_one_ends(train: Train, tmp_path: Path) -> None:
+CURRICULA = (
+    (),
+    ("curriculum=paced", "augmentation=cxr", "data.num_workers=2", "data.cache=disk"),
+    ("curriculum=hard_first", "curriculum.group_by_length=true", "augmentation=cxr"),
+)
+
+
+@pytest.mark.parametrize("choices", CURRICULA, ids=["plain", "paced", "hard_first"])
+def test_a_stopped_run_ends_where_an_undisturbed_one_ends(train: Train, tmp_path: Path, choices: Sequence[str]) -> None:
     """Stopped in the first epoch, between checkpoints, and again at a step that is followed by a validation."""
-    whole = train("whole")
+    choices = [*choices, f"data.cache_dir={tmp_path / 'cache'}"]
+    whole = train("whole", *choices)
     with pytest.raises(Stopped) as stop:
-        train("broken", *stop_in(4))
+        train("broken", *choices, *stop_in(4))
     assert stop.value.code == 143
     with pytest.raises(Stopped) as stop:
-        train("broken", resume("broken", tmp_path), *stop_in(7, "SIGINT"))
+        train("broken", *choices, resume("broken", tmp_path), *stop_in(7, "SIGINT"))
     assert stop.value.code == 130
-    broken = train("broken", resume("broken", tmp_path))
+    broken = train("broken", *choices, resume("broken", tmp_path))
     assert broken.steps == whole.steps == 10
     assert (broken.best_score, broken.best_step) == (whole.best_score, whole.best_step)
     for name in ("best", "last"):
@@ -120,6 +130,8 @@ def test_the_base_is_in_no_checkpoint(train: Train) -> None:
     [
         ("adapter.r=4", r"adapter\.r was 16 and would be 4"),
         ("init_from=elsewhere", r"init_from was None and would be 'elsewhere'"),
+        ("curriculum=paced", r"curriculum\.name was 'none' and would be 'paced'"),
+        ("augmentation=cxr", r"augmentation\.name was 'none'"),
         ("adapter=dora", r"adapter\.name was 'lora' and would be 'dora'"),
         ("seed=1", "seed was 0 and would be 1"),
         ("data.source.seed=1", r"data\.source\.seed was 0"),
@@ -264,3 +276,24 @@ def test_a_folder_that_may_not_be_written_to_is_one_message(tmp_path: Path, nobo
         recorded(RunFolder(tmp_path / "run"), {}, None),
     ):
         pass
+
+
+def test_a_paced_run_cannot_be_stretched(train: Train, tmp_path: Path) -> None:
+    with pytest.raises(Stopped):
+        train("run", "curriculum=paced", *stop_in(4))
+    with pytest.raises(UserError, match="a paced curriculum cannot be stretched: it was made for 80 draws"):
+        train("run", "curriculum=paced", resume("run", tmp_path), "trainer.max_steps=20")
+
+
+def test_other_training_images_are_refused(train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that has gone since changes which sample is which."""
+    with pytest.raises(Stopped):
+        train("run", "data.max_broken_fraction=0.5", *stop_in(4))
+    gone = PhantomSource.absent
+
+    def absent(source: PhantomSource, image_ids: Sequence[str]) -> dict[str, str]:
+        return gone(source, image_ids) | {image_ids[0]: "no such file"}
+
+    monkeypatch.setattr(PhantomSource, "absent", absent)
+    with pytest.raises(UserError, match="the training images are not those that the run was started with"):
+        train("run", "data.max_broken_fraction=0.5", resume("run", tmp_path))

@@ -82,7 +82,9 @@ def test_paths_are_left_out() -> None:
 @pytest.mark.parametrize("model", ["tiny", "medgemma15"])
 def test_the_config_of_a_run_stays_as_it_is(compose: Callable[..., DictConfig], model: str) -> None:
     """Nothing but paths is private in it, so nothing else may change."""
-    config = Settings.from_config(compose(f"model={model}", "logger=none", "callbacks=none")).cfg
+    config = Settings.from_config(
+        compose(f"model={model}", "logger=none", "callbacks=none", "data.cache_dir=cache")
+    ).cfg
     expected = {key: value for key, value in config.items() if key != "paths"}
     assert public_config(config) == expected
 

@@ -65,7 +65,9 @@ def build(compose: Callable[..., DictConfig], small: Sequence[str]) -> Callable[
             seed=settings.seed,
             effective_batch_size=trainer.effective_batch_size,
             eval_batch_size=trainer.eval_batch_size,
+            augmentation=settings.augmenter(),
         )
+        data.follow_curriculum(settings.curriculum, trainer.total_steps)
         torch.manual_seed(settings.seed)
         config: Any = settings.quantization.config
         base = load_model(

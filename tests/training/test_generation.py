@@ -28,7 +28,7 @@ def prompts(samples: Sequence[EncodedSample], encoder: ReportEncoder) -> list[En
     """The same images, without their reports."""
     length = len(encoder.prompt_ids)
     return [
-        EncodedSample(s.example, s.input_ids[:length], s.labels[:length], s.token_type_ids[:length], s.pixel_values)
+        EncodedSample(s.example, s.input_ids[:length], s.labels[:length], s.token_type_ids[:length], s.pixels, s.scale)
         for s in samples
     ]
 

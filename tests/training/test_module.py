@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from xrayexp.data.collate import ReportEncoder
+from xrayexp.data.collate import PixelScale, ReportEncoder
 from xrayexp.errors import UserError
 from xrayexp.training.callbacks import BestAdapter
 from xrayexp.training.module import NonFiniteLossError
@@ -157,14 +158,14 @@ class BrokenImage(ReportEncoder):
     def encode(self, example: Any, image: np.ndarray, *, supervised: bool) -> Any:
         sample = super().encode(example, image, supervised=supervised)
         if example.image_id == self.broken:
-            sample.pixel_values.fill_(float("nan"))
+            return replace(sample, scale=PixelScale((float("nan"),) * 3, (1.0,) * 3))
         return sample
 
 
 def test_a_broken_image_is_named(build: Build) -> None:
     parts = build("trainer.micro_batch_size=2", encoder_kind=BrokenImage)
     batch = parts.data.sampler.plan(0)[1]
-    parts.data.encoder.broken = broken = parts.data.splits["train"][batch[3]].image_id
+    parts.data.encoder.broken = broken = parts.data.splits["train"][batch[3].sample].image_id
     steps = Losses()
     with pytest.raises(NonFiniteLossError) as caught:
         parts.fit(steps)
@@ -173,7 +174,7 @@ def test_a_broken_image_is_named(build: Build) -> None:
     assert len(steps.losses) == 1
     assert "step 1" in message
     assert broken in message
-    everyone = [parts.data.splits["train"][number].image_id for number in batch]
+    everyone = [parts.data.splits["train"][draw.sample].image_id for draw in batch]
     assert sum(image_id in message for image_id in everyone) == 2  # its own micro-batch, nobody else
     assert all(p.isfinite().all() for p in trainable(parts.module).values())
 

@@ -16,7 +16,7 @@ def padchest_folder(root: str | None) -> Check:
     Args:
         root: the value of data.root, by default that of the environment variable PADCHEST_DIR.
     """
-    from xrayexp.data.padchest import find_label_file
+    from xrayexp.data.label_file import find_label_file
 
     name = "PadChest folder"
     where = "set PADCHEST_DIR or data.root=FOLDER"

@@ -13,16 +13,36 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from xrayexp.data.images import pad_to_square
+from xrayexp.data.images import fit_square
 from xrayexp.data.report import Finding, write_report
 from xrayexp.errors import DataError
 from xrayexp.progress import watch
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from xrayexp.data.examples import Example
 
 IGNORED = -100  # the label of a position that is not supervised, as torch's cross-entropy skips it
 END_OF_TURN = "<end_of_turn>"
+
+
+@dataclass(frozen=True, slots=True)
+class PixelScale:
+    """From grey values to what the vision tower takes: (grey - mean) / std, per channel.
+
+    Attributes:
+        mean: in grey values of 0 to 255, by channel.
+        std: likewise.
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def apply(self, pixels: torch.Tensor) -> torch.Tensor:
+        """From uint8 [batch, height, width] to float32 [batch, channels, height, width]."""
+        mean, std = (torch.tensor(values)[:, None, None] for values in (self.mean, self.std))
+        return (pixels[:, None].float() - mean) / std
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,14 +54,29 @@ class EncodedSample:
         input_ids: int64 [tokens]; the prompt, then (for training) the report and its end of turn.
         labels: int64 [tokens]; equal to `input_ids` at the report and its end of turn, -100 elsewhere.
         token_type_ids: int64 [tokens]; 1 at image tokens, which attend to each other in both directions.
-        pixel_values: float32 [3, height, width].
+        pixels: uint8 [height, width]; grey, as it travels from the processes that prepare samples.
+        scale: what makes `pixel_values` of them.
     """
 
     example: Example
     input_ids: torch.Tensor
     labels: torch.Tensor
     token_type_ids: torch.Tensor
-    pixel_values: torch.Tensor
+    pixels: torch.Tensor
+    scale: PixelScale
+
+    @property
+    def pixel_values(self) -> torch.Tensor:
+        """The vision tower's input, float32 [3, height, width]."""
+        return self.scale.apply(self.pixels[None])[0]
+
+
+@dataclass(frozen=True, slots=True)
+class BrokenImage:
+    """A sample that could not be prepared, and why."""
+
+    image_id: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +99,7 @@ class Batch:
 
     samples: tuple[EncodedSample, ...]
     pad_token_id: int
+    broken: tuple[BrokenImage, ...] = ()
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -87,9 +123,10 @@ class Batch:
             yield pad(ordered[start : start + size], self.pad_token_id)
 
 
-def collate(samples: list[EncodedSample], pad_token_id: int) -> Batch:
-    """The data loader's `collate_fn`: padding waits until the batch is cut."""
-    return Batch(tuple(samples), pad_token_id)
+def collate(items: list[EncodedSample | BrokenImage], pad_token_id: int) -> Batch:
+    """The data loader's `collate_fn`: broken images are set apart, padding waits until the batch is cut."""
+    samples = tuple(item for item in items if isinstance(item, EncodedSample))
+    return Batch(samples, pad_token_id, tuple(item for item in items if isinstance(item, BrokenImage)))
 
 
 def pad(samples: Sequence[EncodedSample], pad_token_id: int) -> MicroBatch:
@@ -139,6 +176,13 @@ class ReportEncoder:
         image_tokens = int((self.prompt_ids == self.image_token_id).sum())
         if image_tokens != processor.image_seq_length:
             raise DataError(f"the prompt holds {image_tokens} image tokens, not {processor.image_seq_length}")
+        images = processor.image_processor
+        self.image_size: int = images.size["height"]
+        self.resample: int = images.resample
+        to_grey = round(1 / images.rescale_factor)
+        self.scale = PixelScale(
+            *(tuple(to_grey * v for v in values) for values in (images.image_mean, images.image_std))
+        )
         self.end_of_turn: int = processor.tokenizer.convert_tokens_to_ids(END_OF_TURN)
         self._reports: dict[tuple[Finding, ...], torch.Tensor] = {}  # many images share their report
 
@@ -166,16 +210,14 @@ class ReportEncoder:
         """Tokens of the training sample."""
         return len(self.prompt_ids) + len(self.report_ids(example))
 
-    def pixels(self, image: np.ndarray) -> torch.Tensor:
-        """From uint8 [height, width] to the vision tower's input, float32 [3, height, width].
+    def fit(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """An image [height, width] as the vision tower sees it: on a black square, resized, [size, size].
 
-        The image is padded to a square first: the processor resizes without keeping the aspect ratio.
+        The processor would resize without keeping the aspect ratio. What fits already is returned as it is.
         """
-        rgb = np.repeat(pad_to_square(image)[:, :, None], 3, axis=2)
-        values: torch.Tensor = self.processor.image_processor([rgb], return_tensors="pt")["pixel_values"][0]
-        return values
+        return fit_square(image, self.image_size, self.resample)
 
-    def encode(self, example: Example, image: np.ndarray, *, supervised: bool) -> EncodedSample:
+    def encode(self, example: Example, image: NDArray[np.uint8], *, supervised: bool) -> EncodedSample:
         """One sample; with its report when `supervised`, else the prompt alone.
 
         Raises:
@@ -189,7 +231,8 @@ class ReportEncoder:
             )
         labels = torch.cat([torch.full_like(self.prompt_ids, IGNORED), report])
         types = (input_ids == self.image_token_id).long()
-        return EncodedSample(example, input_ids, labels, types, self.pixels(image))
+        pixels = torch.from_numpy(self.fit(image))
+        return EncodedSample(example, input_ids, labels, types, pixels, self.scale)
 
 
 def check_lengths(encoder: ReportEncoder, examples: Sequence[Example]) -> None:

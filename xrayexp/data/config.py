@@ -5,15 +5,41 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from xrayexp.data.preprocessing import PreprocessingSection
+
+CACHES = ("none", "memory", "disk")
 SPLITS = ("train", "validation", "test")
+METHODS = ("hash", "stratified")  # of assigning patients to splits
 
 
 @dataclass
 class SplitSection:
-    """`data.split`: shares of the patients, and the seed of the hash that assigns them."""
+    """`data.split`: who is in train, validation and test.
+
+    Attributes:
+        shares: of the patients, by split.
+        seed: of the hash or the stratification that assigns them.
+        method: `hash`, which new patients do not disturb, or `stratified`, with every finding's share.
+        evaluate_on: values of `MethodLabel` that validation and test are restricted to; None for all.
+    """
 
     shares: dict[str, float]
     seed: int
+    method: str
+    evaluate_on: list[str] | None
+
+
+@dataclass
+class SyntheticSection:
+    """`data.synthetic`: generated images that are added to the training split, and to no other.
+
+    Attributes:
+        source: the `_target_` and arguments of a `xrayexp.data.examples.Source`.
+        max_share: the largest share of the training images that may be synthetic.
+    """
+
+    source: dict[str, Any]
+    max_share: float
 
 
 @dataclass
@@ -27,9 +53,16 @@ class DataSection:
         split: shares of the patients in train, validation and test.
         max_images: the most images of each split that are used; None for all.
         num_workers: processes that prepare samples beside the training process.
-        keep_in_memory: keep encoded samples for the next epoch, in every worker.
+        threads: images of one batch that a worker reads at once; helps where a slow mount is waited for.
+        prefetch: batches that every worker prepares ahead.
+        cache: where prepared images are kept: `none`, `memory` (of every worker) or `disk`.
+        cache_dir: folder of what is kept on disk.
+        preprocessing: what is done to every image.
+        max_broken_fraction: the share of a split's images that may be missing or broken.
+        synthetic: generated images for the training split; None for none.
         requires: the `_target_` and arguments of a check that must pass before a run; None for no check.
         root: folder of the data set, for sources that have one.
+        max_megapixels: larger images are refused, by sources that read files.
     """
 
     name: str
@@ -38,9 +71,16 @@ class DataSection:
     split: SplitSection
     max_images: dict[str, int | None]
     num_workers: int
-    keep_in_memory: bool
+    threads: int
+    prefetch: int
+    cache: str
+    cache_dir: str
+    preprocessing: PreprocessingSection
+    max_broken_fraction: float
+    synthetic: SyntheticSection | None
     requires: dict[str, Any] | None = None
     root: str | None = None
+    max_megapixels: float | None = None
 
     def problems(self) -> list[str]:
         """What is out of range, one sentence each."""
@@ -55,6 +95,15 @@ class DataSection:
                 found.append(f"data.max_images: no split is called '{name}'; there are {', '.join(SPLITS)}")
             if most is not None and most < 1:
                 found.append(f"data.max_images.{name} must be at least 1 or null, not {most}")
-        if self.num_workers < 0:
-            found.append(f"data.num_workers must be at least 0, not {self.num_workers}")
-        return found
+        for key, least in (("num_workers", 0), ("threads", 1), ("prefetch", 1)):
+            if getattr(self, key) < least:
+                found.append(f"data.{key} must be at least {least}, not {getattr(self, key)}")
+        if self.cache not in CACHES:
+            found.append(f"data.cache must be one of {', '.join(CACHES)}, not '{self.cache}'")
+        if self.split.method not in METHODS:
+            found.append(f"data.split.method must be one of {', '.join(METHODS)}, not '{self.split.method}'")
+        if not 0 <= self.max_broken_fraction < 1:
+            found.append(f"data.max_broken_fraction must be at least 0 and below 1, not {self.max_broken_fraction:g}")
+        if self.synthetic is not None and not 0 < self.synthetic.max_share < 1:
+            found.append(f"data.synthetic.max_share must be above 0 and below 1, not {self.synthetic.max_share:g}")
+        return found + self.preprocessing.problems()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from xrayexp.data import table as columns
-from xrayexp.data.labels import findings_of, parse_sentences
+from xrayexp.data.labels import PHYSICIAN, findings_of, parse_sentences
 from xrayexp.data.report import Finding
 from xrayexp.errors import DataError
 
@@ -20,12 +20,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One image and the findings that its report states, at least one."""
+    """One image and the findings that its report states, at least one.
+
+    Attributes:
+        method: who labelled it, PadChest's `MethodLabel`.
+        provenance: how a synthetic image came about; None for a real one.
+    """
 
     image_id: str
     patient_id: str
     study_id: str
     findings: tuple[Finding, ...]
+    method: str = PHYSICIAN
+    provenance: str | None = None
 
 
 class Source(Protocol):
@@ -39,43 +46,54 @@ class Source(Protocol):
         """The image, [height, width]."""
         ...
 
+    def absent(self, image_ids: Sequence[str]) -> Mapping[str, str]:
+        """Which of these images cannot be had, and why, as far as that is known without opening them."""
+        ...
+
 
 def examples_from_table(table: pd.DataFrame) -> list[Example]:
     """One example per row, in order. Which rows are usable is the caller's decision: none is skipped here.
 
+    The findings are those of the column `FINDINGS` where the source has filled it, else read from the sentences.
+
     Raises:
         DataError: columns are missing, a row cannot be parsed, or rows have no finding. Names the ImageIDs.
     """
-    wanted = [columns.IMAGE, columns.PATIENT, columns.STUDY, columns.METHOD, columns.SENTENCES]
+    wanted = [columns.IMAGE, columns.PATIENT, columns.STUDY, columns.METHOD]
     columns.require_columns(table, wanted)
-    findings_in = _findings_reader()
-    examples = []
-    for image, patient, study, method, sentences in table[wanted].itertuples(index=False, name=None):
-        findings = _findings(image, method, sentences, findings_in)
-        examples.append(Example(str(image), str(patient), str(study), findings))
+    found = table[columns.FINDINGS] if columns.FINDINGS in table else read_findings(table)
+    origins = table[columns.PROVENANCE] if columns.PROVENANCE in table else [None] * len(table)
+    rows = table[wanted].astype(str).itertuples(index=False, name=None)
+    examples = [
+        Example(image, patient, study, findings, method, provenance if isinstance(provenance, str) else None)
+        for (image, patient, study, method), findings, provenance in zip(rows, found, origins, strict=True)
+    ]
     without = [example.image_id for example in examples if not example.findings]
     if without:
         raise DataError(f"{len(without)} images have no finding to report: {columns.listed(without)}.")
     return examples
 
 
-def _findings_reader() -> Callable[[str, str], tuple[Finding, ...]]:
-    """A parser that remembers: two thirds of PadChest's rows repeat the labels of another row."""
+def read_findings(table: pd.DataFrame) -> pd.Series[Any]:
+    """The findings of each row, from PadChest's sentences; none where nobody labelled the row.
 
+    Raises:
+        DataError: columns are missing, or a row cannot be parsed. Names the ImageID.
+    """
+    import pandas as pd
+
+    wanted = [columns.IMAGE, columns.METHOD, columns.SENTENCES]
+    columns.require_columns(table, wanted)
+
+    # A parser that remembers: two thirds of PadChest's rows repeat the labels of another row.
     @cache
     def findings_in(sentences: str, method: str) -> tuple[Finding, ...]:
         return findings_of(parse_sentences(sentences, method))
 
-    return findings_in
-
-
-def _findings(
-    image: object, method: object, sentences: object, findings_in: Callable[[str, str], tuple[Finding, ...]]
-) -> tuple[Finding, ...]:
-    """The findings of one row; none where the column is empty (NaN), as in rows that nobody labelled."""
-    if not isinstance(sentences, str):
-        return ()
-    try:
-        return findings_in(sentences, str(method))
-    except DataError as error:
-        raise DataError(f"Image {image}: {error}") from error
+    found: list[tuple[Finding, ...]] = []
+    for image, method, sentences in table[wanted].itertuples(index=False, name=None):
+        try:
+            found.append(findings_in(sentences, str(method)) if isinstance(sentences, str) else ())
+        except DataError as error:
+            raise DataError(f"Image {image}: {error}") from error
+    return pd.Series(found, index=table.index, dtype=object)

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from xrayexp.data.dicom import is_dicom, read_dicom
+from xrayexp.data.size_limit import check_size
 from xrayexp.errors import DataError
 
 PERCENTILES = (0.5, 99.5)
@@ -45,41 +47,61 @@ def to_uint8(array: NDArray[Any]) -> NDArray[np.uint8]:
         raise DataError(f"Expected an image [height, width], got shape {array.shape}.")
     if array.dtype == np.uint8:
         return array
-    values = array.astype(np.float32)
-    if not np.isfinite(values).all():
+    if not np.isfinite(array).all():
         raise DataError("The image holds values that are not finite.")
-    down, right = (max(1, length // _GRID) for length in values.shape)
-    low, high = np.percentile(values[::down, ::right], PERCENTILES)
+    down, right = (max(1, length // _GRID) for length in array.shape)
+    low, high = np.percentile(array[::down, ::right].astype(np.float32), PERCENTILES)
     if low == high:
-        low, high = values.min(), values.max()
+        low, high = array.min(), array.max()
     if low == high:
         return np.full(array.shape, MID_GREY, dtype=np.uint8)
-    scaled: NDArray[np.float32] = np.clip((values - low) / (high - low), 0, 1) * 255
-    return scaled.round().astype(np.uint8)
+    if array.dtype == np.uint16:  # a table of all values that there can be: 10 times faster
+        table = _scaled(np.arange(2**16, dtype=np.uint16), low, high)
+        return np.take(table, array)
+    return _scaled(array, low, high)
 
 
-def read_image(path: str | Path) -> NDArray[np.uint8]:
+def _scaled(values: NDArray[Any], low: float, high: float) -> NDArray[np.uint8]:
+    shares: NDArray[np.float32] = np.clip((values.astype(np.float32) - low) / (high - low), 0, 1)
+    return (shares * 255).round().astype(np.uint8)
+
+
+def read_image(path: str | Path, max_megapixels: float | None = None) -> NDArray[np.uint8]:
     """Read an image file as a viewer would show it, in grey, [height, width].
 
     EXIF rotation is applied; colours become luminance, palettes are looked up, transparency is ignored, of
-    several frames the first is read, and more than 8 bits are scaled by `to_uint8`.
+    several frames the first is read, and more than 8 bits are scaled by `to_uint8`. DICOM files are told by their
+    content, whatever their name, see `xrayexp.data.dicom`.
+
+    Args:
+        path: of a PNG, a JPEG, another format of Pillow's, or a DICOM file.
+        max_megapixels: larger images are refused before they are decoded; None for Pillow's own limit.
 
     Raises:
-        DataError: the file is missing, truncated, or no image that Pillow reads. Names the file.
+        DataError: the file is missing, truncated, too large or no image. Names the file.
     """
-    from PIL import Image, ImageOps
+    from PIL import Image
 
     try:
-        with Image.open(path) as file:
-            image = ImageOps.exif_transpose(file)
-            image.info.pop("transparency", None)
-            deep = image.mode.startswith(_DEEP_MODES)
-            return to_uint8(np.array(image if deep else image.convert("L")))
+        if is_dicom(path):
+            return to_uint8(read_dicom(path, max_megapixels))
+        return _read_with_pillow(path, max_megapixels)
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file") from error
     # Pillow reports a broken file by any of these, depending on the format and on where it is broken.
     except (OSError, SyntaxError, ValueError, EOFError, DataError, Image.DecompressionBombError) as error:
         raise DataError(f"{path}: cannot be read as an image ({error})") from error
+
+
+def _read_with_pillow(path: str | Path, max_megapixels: float | None) -> NDArray[np.uint8]:
+    from PIL import Image, ImageOps
+
+    with Image.open(path) as file:
+        check_size(file.width, file.height, max_megapixels)
+        image = ImageOps.exif_transpose(file)
+        image.info.pop("transparency", None)
+        deep = image.mode.startswith(_DEEP_MODES)
+        return to_uint8(np.array(image if deep else image.convert("L")))
 
 
 def pad_to_square(array: NDArray[np.uint8], value: int = 0) -> NDArray[np.uint8]:
@@ -92,3 +114,19 @@ def pad_to_square(array: NDArray[np.uint8], value: int = 0) -> NDArray[np.uint8]
     top, left = (side - height) // 2, (side - width) // 2
     margins = ((top, side - height - top), (left, side - width - left))
     return np.pad(array, margins, constant_values=value)
+
+
+def fit_square(array: NDArray[np.uint8], size: int, resample: int) -> NDArray[np.uint8]:
+    """Pad an image [height, width] to a square and resize it to [size, size]; what fits already stays as it is.
+
+    Args:
+        array: the image.
+        size: pixels of a side.
+        resample: Pillow's number of the filter.
+    """
+    from PIL import Image
+
+    if array.shape == (size, size):
+        return array
+    square = Image.fromarray(pad_to_square(array))
+    return np.array(square.resize((size, size), Image.Resampling(resample)))

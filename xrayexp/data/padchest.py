@@ -2,14 +2,12 @@
 
 The label file and the images come from BIMCV (https://bimcv.cipf.es/bimcv-projects/padchest/) and are laid
 out as downloaded: the label file in the root folder, the images in one subfolder per `ImageDir` or all in
-the root folder.
+the root folder. A mirror with smaller images is laid out the same way.
 """
 
 from __future__ import annotations
 
 import logging
-import re
-import zlib
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -19,30 +17,18 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from xrayexp.data import table as columns
+from xrayexp.data.files import absent_images
 from xrayexp.data.images import read_image
-from xrayexp.data.labels import PHYSICIAN, RNN_MODEL, STATUSES, parse_labels
+from xrayexp.data.label_file import find_label_file, read_labels
+from xrayexp.data.labels import PHYSICIAN, RNN_MODEL
+from xrayexp.data.selection import Funnel, Selection, select
 from xrayexp.errors import ConfigError, DataError
 
 log = logging.getLogger(__name__)
 
-LABEL_FILES = tuple(f"PADCHEST_chest_x_ray_images_labels_160K_01.02.19.csv{ending}" for ending in ("", ".gz"))
 FRONTAL = ("PA", "AP", "AP_horizontal")
 PROJECTIONS = (*FRONTAL, "L", "COSTAL", "EXCLUDE", "UNK")
 METHODS = (PHYSICIAN, RNN_MODEL)
-COLUMNS = (
-    columns.IMAGE,
-    columns.FOLDER,
-    columns.PATIENT,
-    columns.STUDY,
-    columns.REPORT,
-    columns.PROJECTION,
-    columns.METHOD,
-    columns.LABELS,
-    columns.SENTENCES,
-)
-
-# No separators and no "..": a name in the label file can never point outside the root folder.
-_PLAIN_NAME = re.compile(r"\w[\w.-]*", re.ASCII)
 
 
 class PadChestSource:
@@ -56,9 +42,20 @@ class PadChestSource:
         root: the folder that holds the label file and the images; None is reported when data is asked for.
         projections: values of `Projection` to keep.
         labels: values of `MethodLabel` to keep: 'Physician' (24 %), 'RNN_model' (predicted from the text).
+        min_age: least age in years, the study's year less the year of birth; None for all. Some 6,000 images of
+            children are not flagged as pediatric.
+        min_studies: studies in which a finding must occur. Rarer ones are reported under their parent's name where
+            `hierarchy` gives one; rows with others are left out. Counted over all splits, since it is part of the
+            task, as the list of findings is.
+        hierarchy: CSV with the columns `label` and `parent`; None for none.
+        exclude: file of PatientIDs, StudyIDs, ReportIDs or ImageIDs (one a line, or a CSV with such columns), for
+            example of the patients of a test set that comes later. All who share a patient, study or report with
+            one of them are left out.
+        max_megapixels: larger images are refused; None for no limit.
+        cache_dir: where the parsed label file is kept for the next run; None to parse it every time.
 
     Raises:
-        ConfigError: an unknown or no projection or label method.
+        ConfigError: an unknown or no projection or label method, or a number out of range.
     """
 
     def __init__(
@@ -66,47 +63,60 @@ class PadChestSource:
         root: str | None,
         projections: Sequence[str] = FRONTAL,
         labels: Sequence[str] = METHODS,
+        min_age: int | None = None,
+        min_studies: int = 1,
+        hierarchy: str | None = None,
+        exclude: str | None = None,
+        max_megapixels: float | None = None,
+        cache_dir: str | None = None,
     ) -> None:
-        self.root = root
-        self.projections = tuple(projections)
-        self.labels = tuple(labels)
+        self.root, self.max_megapixels = root, max_megapixels
+        self.cache_dir = None if cache_dir is None else Path(cache_dir).expanduser()
+        self.selection = Selection(tuple(projections), tuple(labels), min_age, min_studies, hierarchy, exclude)
         problems = [
-            *_unknown("data.source.projections", self.projections, PROJECTIONS),
-            *_unknown("data.source.labels", self.labels, METHODS),
+            *_unknown("data.source.projections", self.selection.projections, PROJECTIONS),
+            *_unknown("data.source.labels", self.selection.methods, METHODS),
+            *_below("data.source.min_age", min_age, 0),
+            *_below("data.source.min_studies", min_studies, 1),
         ]
         if problems:
             raise ConfigError(problems)
 
     def table(self) -> pd.DataFrame:
-        """The usable rows, with `COLUMNS` as text.
+        """The usable rows, with the columns of `read_labels`.
 
         Raises:
             DataError: no folder, no label file, a broken or incomplete one, or no usable row.
         """
-        return self._selected[0]
+        return self._selected.table
 
     @property
     def funnel(self) -> list[tuple[str, int]]:
         """The steps of the selection, and how many rows each left."""
-        return self._selected[1]
+        return self._selected.steps
 
     def image(self, image_id: str) -> NDArray[np.uint8]:
         """The image of a usable row, [height, width].
 
         Raises:
-            DataError: the row is not in the table, its name leaves the root folder, or the file is broken.
+            DataError: the row is not in the table, or its file is missing, broken or too large.
         """
         if image_id not in self._folders:
             raise DataError(f"Image {image_id} is not among the selected rows of PadChest.")
-        folder = self._folders[image_id]
-        for name in (folder, image_id):
-            if not _PLAIN_NAME.fullmatch(name):
-                raise DataError(f"Image {image_id} in folder {folder}: {name!r} is not a plain file name.")
-        nested, flat = self._folder / folder / image_id, self._folder / image_id
-        return read_image(flat if flat.exists() and not nested.exists() else nested)
+        nested, flat = self.folder / self._folders[image_id] / image_id, self.folder / image_id
+        return read_image(flat if flat.exists() and not nested.exists() else nested, self.max_megapixels)
+
+    def absent(self, image_ids: Sequence[str]) -> dict[str, str]:
+        """Images without a file, or with one that a link puts outside of the root folder."""
+        return absent_images(self.folder, {image_id: self._folders[image_id] for image_id in image_ids})
 
     @property
-    def _folder(self) -> Path:
+    def folder(self) -> Path:
+        """The root folder.
+
+        Raises:
+            DataError: when none is given.
+        """
         if self.root is None:
             raise DataError(
                 "No PadChest folder: set data.root to the folder that holds the label file and the images "
@@ -115,86 +125,19 @@ class PadChestSource:
         return Path(self.root)
 
     @cached_property
-    def _selected(self) -> tuple[pd.DataFrame, list[tuple[str, int]]]:
-        path = find_label_file(self._folder)
-        table = read_label_file(path)
-        steps = _selection(table, self.projections, self.labels)
-        kept, funnel = np.ones(len(table), dtype=bool), [(f"rows of {path.name}", len(table))]
-        for step, mask in steps.items():
-            kept &= mask
-            funnel.append((step, int(kept.sum())))
-        lines = "\n".join(f"  {rows:>7} {step}" for step, rows in funnel)
-        log.info("PadChest, rows that are left:\n%s", lines)
-        if not kept.any():
-            raise DataError(f"{path}: no row is left to train on.\n{lines}")
-        return table[kept].reset_index(drop=True), funnel
+    def _selected(self) -> Funnel:
+        path = find_label_file(self.folder)
+        funnel = select(read_labels(path, self.cache_dir), self.selection, path.name)
+        log.info("PadChest, rows that are left:\n%s", funnel)
+        if funnel.table.empty:
+            raise DataError(f"{path}: no row is left to train on.\n{funnel}")
+        funnel.table = funnel.table.reset_index(drop=True)
+        return funnel
 
     @cached_property
     def _folders(self) -> dict[str, str]:
         table = self.table()
         return dict(zip(table[columns.IMAGE], table[columns.FOLDER], strict=True))
-
-
-def find_label_file(folder: Path) -> Path:
-    """The label file in PadChest's root folder.
-
-    Raises:
-        DataError: the folder or the file does not exist; names the file names looked for.
-    """
-    if not folder.is_dir():
-        raise DataError(f"PadChest folder {folder}: no such folder (data.root).")
-    found = [folder / name for name in LABEL_FILES if (folder / name).is_file()]
-    if not found:
-        raise DataError(f"PadChest folder {folder} holds no label file: expected {' or '.join(LABEL_FILES)}.")
-    return found[0]
-
-
-def read_label_file(path: Path) -> pd.DataFrame:
-    """Read `COLUMNS` of PadChest's label file as text: its PatientIDs have more digits than any number type.
-
-    Raises:
-        DataError: the file is broken, lacks columns, repeats an ImageID or lacks an identifier.
-    """
-    try:
-        header = pd.read_csv(path, nrows=0)
-        columns.require_columns(header, COLUMNS, where=str(path))
-        table = pd.read_csv(path, dtype=str, usecols=list(COLUMNS))[list(COLUMNS)]
-    except (OSError, EOFError, ValueError, zlib.error) as error:
-        raise DataError(f"{path}: cannot be read as a label file ({error})") from error
-    for column in (columns.IMAGE, columns.FOLDER, columns.PATIENT, columns.STUDY):
-        if (missing := int(table[column].isna().sum())) > 0:
-            raise DataError(f"{path}: {missing} rows have no {column}.")
-    repeated = table[columns.IMAGE][table[columns.IMAGE].duplicated()].unique().tolist()
-    if repeated:
-        raise DataError(f"{path}: {len(repeated)} ImageIDs are repeated: {columns.listed(repeated)}.")
-    return table
-
-
-def _selection(table: pd.DataFrame, projections: Sequence[str], methods: Sequence[str]) -> dict[str, NDArray[np.bool_]]:
-    """What each step of the selection keeps, [rows]."""
-    labels = _label_sets(table[columns.LABELS])
-
-    def keep_if(kept: Sequence[bool]) -> NDArray[np.bool_]:
-        return np.array(kept, dtype=bool)
-
-    return {
-        f"projection {', '.join(projections)}": table[columns.PROJECTION].isin(projections).to_numpy(),
-        f"labels by {', '.join(methods)}": table[columns.METHOD].isin(methods).to_numpy(),
-        "with a label": keep_if([bool(row) for row in labels]),
-        "not excluded": keep_if(["exclude" not in row for row in labels]),
-        "not suboptimal": keep_if(["suboptimal study" not in row for row in labels]),
-        "not only 'unchanged'": keep_if([bool(row - STATUSES) for row in labels]),
-    }
-
-
-def _label_sets(column: pd.Series[str]) -> list[frozenset[str]]:
-    """The labels of each row; none where the column is empty.
-
-    `Labels` decides which rows are usable, not the sentences: a report with one sentence that was excluded
-    still has its other findings.
-    """
-    parsed = {text: frozenset(parse_labels(text)) for text in column.dropna().unique()}
-    return [parsed.get(text, frozenset()) for text in column]
 
 
 def _unknown(key: str, values: Sequence[str], known: Sequence[str]) -> list[str]:
@@ -203,3 +146,10 @@ def _unknown(key: str, values: Sequence[str], known: Sequence[str]) -> list[str]
     if not values:
         return [f"{key}: choose at least one of {expected}"]
     return [f"{key}: unknown {value!r}, expected {expected}" for value in values if value not in known]
+
+
+def _below(key: str, value: object, least: int) -> list[str]:
+    """Problems with a whole number."""
+    if value is None or (isinstance(value, int) and not isinstance(value, bool) and value >= least):
+        return []
+    return [f"{key} must be a whole number of at least {least}, not {value}"]

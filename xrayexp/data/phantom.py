@@ -115,6 +115,10 @@ class PhantomSource:
         """The image of one row of the table: uint8 [height, width]."""
         return self.phantom(image_id).image
 
+    def absent(self, image_ids: Sequence[str]) -> dict[str, str]:
+        """None: every phantom can be drawn."""
+        return {}
+
     def phantom(self, image_id: str) -> Phantom:
         """The image of one row of the table together with the box of every finding that has a place."""
         patient, study = self._parse(image_id)

@@ -23,6 +23,9 @@ class RunFolder:
     checkpoints/best   the adapter with the best validation score, a plain PEFT folder
     checkpoints/last   the adapter at the end
     checkpoints/*.ckpt what resuming needs
+    splits.parquet     the split of every image
+    split_balance.csv  how evenly every finding is spread over the splits
+    quarantine.csv     images that could not be read; not there when all could
     samples/           what the model said of a few images, at every validation
     evaluation/SPLIT   predictions.jsonl, metrics.json and the table
     summary.json       the run in a few numbers
@@ -89,6 +92,21 @@ class RunFolder:
     def log_file(self) -> Path:
         """Training and validation, by step; not there when the run logs elsewhere."""
         return self.path / "logs" / "metrics.csv"
+
+    @property
+    def splits_file(self) -> Path:
+        """The split of every image."""
+        return self.path / "splits.parquet"
+
+    @property
+    def balance_file(self) -> Path:
+        """How evenly every finding is spread over the splits."""
+        return self.path / "split_balance.csv"
+
+    @property
+    def quarantine_file(self) -> Path:
+        """Images that could not be read."""
+        return self.path / "quarantine.csv"
 
     @property
     def summary_file(self) -> Path:

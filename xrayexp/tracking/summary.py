@@ -24,12 +24,15 @@ class EvaluationSummary:
     split: str
     checkpoint: str
     metrics: StructuredMetrics
+    broken_images: int = 0
 
     def __rich__(self) -> RenderableType:
         title = f"{self.checkpoint} adapter" if self.checkpoint != "none" else "model without adapter"
+        left_out = [f"{self.broken_images} images could not be read and are left out"] if self.broken_images else []
         return Group(
             Text(f"\n{title} on the {self.split} split", style="bold"),
             render(self.metrics),
+            *left_out,
             f"{self.folder}/",
         )
 
@@ -51,6 +54,8 @@ class TrainingSummary:
         peak_memory_gib: largest GPU memory allocated, or on a CPU largest resident memory of the process.
         checkpoint_seconds: wall time of the slowest checkpoint; None when none was written.
         halved: (step, micro-batch size from then on) for every time that memory ran out.
+        synthetic_share: of the training images.
+        broken_images: that could not be read, in all splits.
         not_good: why the accuracy gate does not call the run good; None when it does, or there is none.
         evaluation: on the test split, when the config asks for it.
     """
@@ -70,6 +75,8 @@ class TrainingSummary:
     peak_memory_gib: float
     checkpoint_seconds: float | None = None
     halved: tuple[tuple[int, int], ...] = ()
+    synthetic_share: float = 0.0
+    broken_images: int = 0
     not_good: str | None = None
     evaluation: EvaluationSummary | None = None
 
@@ -100,6 +107,8 @@ class TrainingSummary:
             "training": f"{self.steps} steps, {self.fit_seconds:.0f} s ({self.fit_cpu_seconds:.0f} CPU s)",
             f"best {self.monitor}": best,
             "peak memory": f"{self.peak_memory_gib:.2f} GiB",
+            **({"synthetic": f"{self.synthetic_share:.1%} of the training images"} if self.synthetic_share else {}),
+            **({"broken images": f"{self.broken_images} left out, see quarantine.csv"} if self.broken_images else {}),
             **self._out_of_memory(),
             **({"not good": self.not_good} if self.not_good else {}),
             "run folder": f"{self.folder}",

@@ -103,6 +103,10 @@ class ReportModule(L.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": self.scheduler_factory(optimizer, total)}
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
+        data: ReportDataModule = self.trainer.datamodule  # type: ignore[attr-defined]
+        if not batch.samples:  # every image of it was broken
+            data.advance()
+            return
         optimizer: Any = self.optimizers()
         loss = self._backward_or_halve(batch, optimizer)
         norm = self._clip_gradient(batch)
@@ -110,9 +114,9 @@ class ReportModule(L.LightningModule):
         rate = scheduler.get_last_lr()[0]
         optimizer.step()
         scheduler.step()
-        self.trainer.datamodule.advance()  # type: ignore[attr-defined]
+        data.advance()
         self.log("train/loss", loss, prog_bar=True, batch_size=len(batch))
-        self.log_dict({"train/lr": rate, "train/grad_norm": norm}, batch_size=len(batch))
+        self.log_dict({"train/lr": rate, "train/grad_norm": norm} | data.pace(), batch_size=len(batch))
 
     def _backward_or_halve(self, batch: Batch, optimizer: Any) -> float:
         """Accumulates the gradient; out of memory, from the step's start again with half the micro-batch."""
@@ -219,7 +223,9 @@ class ReportModule(L.LightningModule):
         return {"written": self._write_reports(batch)}  # for PredictionWriter
 
     def _write_reports(self, batch: Batch) -> list[tuple[ScoredReport, Generated]]:
-        written = []
+        written: list[tuple[ScoredReport, Generated]] = []
+        if not batch.samples:  # every image of it was broken
+            return written
         try:
             answers = generate(self.model, batch.padded().to(self.device), self.encoder, self.max_new_tokens)
         except torch.OutOfMemoryError as error:

@@ -1,0 +1,91 @@
+"""`data=padchest` from a folder to a score: the sample table, with an image for every row."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from omegaconf import DictConfig
+from PIL import Image
+
+from xrayexp import pipeline
+from xrayexp.data.label_file import LABEL_FILES
+from xrayexp.errors import DataError
+from xrayexp.tracking.summary import TrainingSummary
+
+SAMPLE = Path(__file__).parents[2] / "docs" / "padchest_sample.csv"
+SPLIT = ("data.split.shares={train: 0.6, validation: 0.2, test: 0.2}", "data.num_workers=1")
+# The tiny model's prompt is short, and PadChest's reports are longer than a phantom's.
+TINY = ("model=tiny", "data.prompt=Write a report.", "model.max_length=256", "data.max_images.validation=4")
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """100 images of 12 bits in 16, in PadChest's folders."""
+    folder = tmp_path / "PadChest"
+    folder.mkdir()
+    table = pd.read_csv(SAMPLE, dtype=str)
+    table.rename(columns={"Unnamed: 0": ""}).to_csv(folder / LABEL_FILES[0], index=False)
+    rng = np.random.default_rng(0)
+    for name, image_dir in zip(table["ImageID"], table["ImageDir"], strict=True):
+        (folder / image_dir).mkdir(exist_ok=True)
+        Image.fromarray(rng.integers(0, 4096, size=(60, 50)).astype(np.uint16)).save(folder / image_dir / name)
+    return folder
+
+
+@pytest.fixture
+def train(compose: Callable[..., DictConfig], root: Path, tmp_path: Path) -> Callable[..., TrainingSummary]:
+    def run(*overrides: str) -> TrainingSummary:
+        choices = ("data=padchest", f"data.root={root}", f"data.cache_dir={tmp_path / 'cache'}", *TINY, *SPLIT)
+        steps = ("trainer.max_steps=2", "trainer.effective_batch_size=8", "trainer.validate_every=2", "test=true")
+        return pipeline.train(compose(*choices, *steps, *overrides))
+
+    return run
+
+
+def test_a_run_on_padchest(train: Callable[..., TrainingSummary], tmp_path: Path) -> None:
+    summary = train("data.cache=disk", "augmentation=cxr", "curriculum=paced")
+    assert summary.data == "padchest"
+    assert summary.broken_images == 0
+    splits = pd.read_parquet(summary.folder / "splits.parquet")
+    assert set(splits["split"]) == {"train", "validation", "test", "unused"}
+    assert len(splits) == 72  # adults with something to report
+    assert splits["PatientID"].str.len().max() == 39
+    table = pd.read_csv(SAMPLE, dtype=str).set_index("ImageID")
+    judging = splits[splits["split"].isin(["validation", "test"])]
+    assert set(table.loc[judging["ImageID"], "MethodLabel"]) == {"Physician"}
+    balance = pd.read_csv(summary.folder / "split_balance.csv")
+    assert {"finding", "images", "train", "validation", "test", "imbalance"} == set(balance.columns)
+    lines = (summary.folder / "evaluation" / "test" / "predictions.jsonl").read_text().splitlines()
+    tested = splits.loc[splits["split"] == "test", "ImageID"]
+    assert {json.loads(line)["image_id"] for line in lines} == set(tested)
+    assert list((tmp_path / "cache").glob("squares-64-*/squares.u8"))
+
+
+def test_a_broken_file_is_left_out(train: Callable[..., TrainingSummary], root: Path) -> None:
+    victim = sorted(root.glob("*/places_by_sentence*"))[0]
+    victim.write_bytes(victim.read_bytes()[:200])
+    summary = train("data.max_broken_fraction=0.5", "trainer.max_steps=8")
+    assert summary.broken_images == 1
+    assert victim.name in (summary.folder / "quarantine.csv").read_text()
+
+
+def test_links_out_of_the_folder_stop_the_run(train: Callable[..., TrainingSummary], root: Path) -> None:
+    (root / "0").rename(root.parent / "elsewhere")
+    (root / "0").symlink_to(root.parent / "elsewhere")
+    with pytest.raises(DataError, match="a link leads out of"):
+        train()
+
+
+@pytest.mark.parametrize("method", ["stratified"])
+def test_other_ways_to_select(train: Callable[..., TrainingSummary], method: str, root: Path) -> None:
+    (root / "held_out.txt").write_text("nodule_26-014-084.png\n")
+    exclude = f"data.source.exclude={root / 'held_out.txt'}"
+    chosen = ("data.source.min_age=null", "data.split.evaluate_on=null", exclude)
+    summary = train(f"data.split.method={method}", *chosen, "data.preprocessing={crop_borders: true, clahe: 2.0}")
+    rows = pd.read_parquet(summary.folder / "splits.parquet")
+    assert not rows["ImageID"].str.startswith(("nodule_", "granuloma_")).any()  # one patient
