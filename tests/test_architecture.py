@@ -27,7 +27,7 @@ ARROWS: dict[str, set[str]] = {
     "memory": {"models", "adapters", "training.loss"},
     "tracking": {"metrics"},
 }
-ABOVE_PIPELINE = {"cli", "entry"}
+ABOVE_PIPELINE = {"cli", "entry", "export"}
 
 LONGEST_FUNCTION = 60
 LONGEST_FILE = 400

@@ -47,7 +47,51 @@ def _parser() -> argparse.ArgumentParser:
     runs.add_argument("folder", nargs="?", type=Path, default=OUTPUTS, help="default: outputs")
     runs.add_argument("--sort", choices=("started", "best"), default="started", help="default: started")
     runs.set_defaults(command=_runs)
+    _add_export(commands)
     return parser
+
+
+def _add_export(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    about = "a run's adapter merged into its base, as a model folder that transformers loads by itself"
+    parser = commands.add_parser("export", help=about, description=f"Writes {about}, with a model card.")
+    parser.add_argument("run", type=Path, help="folder of the run")
+    parser.add_argument("--checkpoint", choices=("best", "last"), default="best", help="default: best")
+    parser.add_argument("--to", type=Path, help="folder to be made; default: export/CHECKPOINT in the run's folder")
+    parser.add_argument("--dtype", choices=("bfloat16", "float32"), default="bfloat16", help="default: bfloat16")
+    parser.add_argument("--base", help="folder or hub id of the base in full precision, where it is not the run's")
+    dequantize = "merge into the weights as they were quantised for training, written out in full"
+    parser.add_argument("--dequantize", action="store_true", help=dequantize)
+    compare = "validation images on which merged and unmerged model are compared; default: 4, 0 for no comparison"
+    parser.add_argument("--compare", type=_count, default=4, metavar="N", help=compare)
+    parser.add_argument("--accelerator", choices=("cpu", "gpu"), help="default: as in the run")
+    parser.add_argument("--data-root", metavar="FOLDER", help="the data set's folder; default: as in the run")
+    parser.add_argument("--push", metavar="OWNER/NAME", help="upload to a new private repository on the hub")
+    parser.set_defaults(command=_export)
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 0:
+        raise argparse.ArgumentTypeError(f"must be 0 or more, not {number}")
+    return number
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    """Prints the summary."""
+    import logging
+
+    from rich.console import Console
+
+    from xrayexp.export import ExportRequest, export
+
+    logging.basicConfig(format="%(message)s", stream=sys.stderr)
+    logging.getLogger("xrayexp.export").setLevel(logging.INFO)
+    options = {name: value for name, value in vars(arguments).items() if name != "command"}
+    console = Console()
+    if not console.is_terminal:
+        console.width = WIDE
+    console.print(export(ExportRequest(**options)))
+    return 0
 
 
 def _runs(arguments: argparse.Namespace) -> int:

@@ -30,7 +30,7 @@ from xrayexp.metrics.config import MetricsSection
 from xrayexp.metrics.structured import structured_metrics
 from xrayexp.models.loading import enable_gradient_checkpointing, load_model, load_processor
 from xrayexp.quiet import quiet_libraries
-from xrayexp.resume import config_of, own_overrides, require_same_run
+from xrayexp.resume import config_of, moved, own_overrides, require_same_run
 from xrayexp.settings import Settings
 from xrayexp.tracking.loggers import log_adapter, log_facts, log_summary, tracked
 from xrayexp.tracking.record import recorded
@@ -89,7 +89,7 @@ def _run_folder(settings: Settings) -> tuple[RunFolder, Path | None]:
 def _train(settings: Settings, run: RunFolder, checkpoint: Path | None) -> TrainingSummary:
     _use_threads(settings)
     L.seed_everything(settings.seed, verbose=False)
-    data = _data_module(settings, run.quarantine_file)
+    data = data_module(settings, run.quarantine_file)
     data.check_training_set()
     data.follow_curriculum(settings.curriculum, settings.trainer.total_steps)
     _write_splits(run, data)
@@ -124,33 +124,19 @@ def evaluate(cfg: DictConfig) -> EvaluationSummary:
     quiet_libraries()
     metrics = _check_evaluation(cfg)
     run = RunFolder.open(Path(str(cfg.run)))
-    settings = Settings.from_config(_evaluation_config(config_of(run), cfg))
+    here = moved(config_of(run), batch_size=cfg.batch_size, accelerator=cfg.accelerator, data_root=cfg.data_root)
+    settings = Settings.from_config(here)
     if cfg.checkpoint != "none":
         require_adapter(run.adapter(cfg.checkpoint))
     require(settings.requirements())
     _use_threads(settings)
     folder = run.evaluation(cfg.split, cfg.checkpoint)
-    data = _data_module(settings, folder / "quarantine.csv", evaluated_split=cfg.split, splits=[cfg.split])
+    data = data_module(settings, folder / "quarantine.csv", evaluated_split=cfg.split, splits=[cfg.split])
     base = _base_model(settings)
     model = base if cfg.checkpoint == "none" else load_adapter(base, run.adapter(cfg.checkpoint))
     module = ReportModule(model, data.encoder, settings.trainer, max_new_tokens=settings.model.max_new_tokens)
     trainer = _trainer(settings, run, [PredictionWriter(folder)], logger=False, enable_checkpointing=False)
     return _test(trainer, module, data, folder, metrics, checkpoint=cfg.checkpoint)
-
-
-def _evaluation_config(trained: DictConfig, cfg: DictConfig) -> DictConfig:
-    """The run's config with what may differ between the machine that trained and the one that evaluates."""
-    changes = {
-        "trainer.eval_batch_size": cfg.batch_size,
-        "trainer.accelerator": cfg.accelerator,
-        "data.root": cfg.data_root,
-        "data.source.root": cfg.data_root,
-        "data.requires.root": cfg.data_root,
-    }
-    for key, value in changes.items():
-        if value is not None:
-            OmegaConf.update(trained, key, value)
-    return trained
 
 
 def _check_evaluation(cfg: DictConfig) -> MetricsSection:
@@ -175,8 +161,8 @@ def _use_threads(settings: Settings) -> None:
         torch.set_num_threads(settings.trainer.num_threads)
 
 
-def _data_module(settings: Settings, quarantine: Path, **options: Any) -> ReportDataModule:
-    """Labels and splits are read here, images when they are needed."""
+def data_module(settings: Settings, quarantine: Path | None, **options: Any) -> ReportDataModule:
+    """The data of a run; labels and splits are read here, images when they are needed."""
     encoder = ReportEncoder(load_processor(settings.model.pretrained), settings.data.prompt, settings.model.max_length)
     data = ReportDataModule(
         settings.data,

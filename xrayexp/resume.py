@@ -33,8 +33,8 @@ IDENTITY = (
 IDENTITY_OF_TRAINER = ("precision", "effective_batch_size")
 # Where things lie and how fast they come.
 CHANGEABLE = (
-    "model.defaults", "data.root", "data.source.root", "data.requires", "data.num_workers", "data.threads",
-    "data.prefetch", "data.cache", "data.source.cache_dir", "data.max_broken_fraction",
+    "model.defaults", "model.about", "data.about", "data.root", "data.source.root", "data.requires", "data.num_workers",
+    "data.threads", "data.prefetch", "data.cache", "data.source.cache_dir", "data.max_broken_fraction",
 )  # fmt: skip
 
 
@@ -90,6 +90,30 @@ def config_of(run: RunFolder) -> DictConfig:
         del merged[name]
     merged.paths.output_dir = str(run.path)  # it may have been moved
     return merged
+
+
+def moved(
+    config: DictConfig, *, batch_size: int | None = None, accelerator: str | None = None, data_root: str | None = None
+) -> DictConfig:
+    """A run's config with what may differ between the machine that trained and this one; None changes nothing.
+
+    Args:
+        config: of the run; changed by the call.
+        batch_size: samples that are generated together.
+        accelerator: cpu or gpu.
+        data_root: the folder of the data set.
+    """
+    changes = {
+        "trainer.eval_batch_size": batch_size,
+        "trainer.accelerator": accelerator,
+        "data.root": data_root,
+        "data.source.root": data_root,
+        "data.requires.root": data_root,
+    }
+    for key, value in changes.items():
+        if value is not None:
+            OmegaConf.update(config, key, value)
+    return config
 
 
 def _composed(overrides: Sequence[str]) -> DictConfig:

@@ -29,6 +29,7 @@ class RunFolder:
     samples/           what the model said of a few images, at every validation
     evaluation/SPLIT   predictions.jsonl, metrics.json and the table
     summary.json       the run in a few numbers
+    export/CHECKPOINT  the adapter merged into its base, when it was exported
     """
 
     path: Path
@@ -121,6 +122,10 @@ class RunFolder:
     def adapter(self, name: str) -> Path:
         """The folder of the adapter called `name`: best or last."""
         return self.checkpoints / name
+
+    def export(self, checkpoint: str) -> Path:
+        """Where the merged model of a checkpoint goes, unless another folder is asked for."""
+        return self.path / "export" / checkpoint
 
     def evaluation(self, split: str, checkpoint: str) -> Path:
         """Where the evaluation of a checkpoint on a split is written."""
