@@ -39,8 +39,8 @@ def require_mergeable(model: PeftModel) -> None:
 def merge(model: PeftModel) -> PreTrainedModel:
     """Adds the adapter to the weights that it belongs to, and removes it.
 
-    PEFT computes in the type of the weights: DoRA, which divides by norms and multiplies, would be rounded several
-    times in bfloat16. Here every layer is merged in float32 and rounded once, which takes the memory of one layer.
+    PEFT merges some methods, DeLoRA among them, in the type of the weights: in bfloat16 they would be rounded several
+    times. Here every layer is merged in float32 and rounded once, which takes the memory of one layer.
 
     Args:
         model: an adapter on a base that is not quantised; changed by the call.
