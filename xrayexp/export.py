@@ -192,7 +192,7 @@ class _Export:
     def check_room(self) -> None:
         """Says what the export takes, and refuses a disk that has not enough."""
         size = bytes_of(self.source, self.dtype)
-        log.info("the model takes %s of memory and as much of the disk", _size(size))
+        log.info("the model takes %s of the disk and, while it is made, half as much again of memory", _size(size))
         there = next(parent for parent in self.target.absolute().parents if parent.exists())
         free, needed = shutil.disk_usage(there).free, size + BESIDE_THE_WEIGHTS
         if free < needed:
@@ -294,7 +294,9 @@ class _Export:
 
     def _save(self, unmerged: PeftModel, folder: Path) -> None:
         log.info("merging and writing")
-        merge(unmerged).save_pretrained(folder, max_shard_size=SHARD)
+        # The names of the original checkpoint, which older releases read too; transformers (5.23) cannot go back to
+        # those of a quantised one.
+        merge(unmerged).save_pretrained(folder, max_shard_size=SHARD, save_original_format=not self.request.dequantize)
         load_processor(str(self.adapter)).save_pretrained(folder)
 
 

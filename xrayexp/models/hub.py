@@ -59,7 +59,7 @@ def push(folder: Path, repository: str) -> str:
     try:
         address = str(api.create_repo(repository, private=True))
         api.upload_folder(repo_id=repository, folder_path=folder, commit_message="Upload the merged model")
-    except errors.HTTPError as error:  # type: ignore[attr-defined]
+    except (errors.HTTPError, ValueError) as error:  # type: ignore[attr-defined]  # or the hub dislikes the card
         raise UserError(
             f"the upload to {repository} failed ({_first_line(error)}). The model lies in {folder}; try again with "
             f"`hf upload {repository} {folder}`"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from xrayexp import __version__
 from xrayexp.metrics.definitions import HEADLINE
-from xrayexp.tracking.public import public_config, public_text
+from xrayexp.tracking.public import public_config
 from xrayexp.tracking.record import read_record
 from xrayexp.tracking.run_folder import RunFolder
 
@@ -313,8 +313,14 @@ def _origin(run: RunFolder) -> str:
 
 
 def _command(overrides: Sequence[str]) -> str:
-    kept = [text for text in overrides if not text.lstrip("+~").startswith(_NOT_SHOWN)]
-    return " ".join(["python", "train.py", *(public_text(text) for text in kept)])
+    """The command line of the training, without what is private or says where things lie."""
+    shown = []
+    for override in overrides:
+        key, _, value = override.partition("=")
+        public = public_config({key.rpartition(".")[2]: value})  # nothing, when the key names a secret
+        if public and not key.lstrip("+~").startswith(_NOT_SHOWN):
+            shown += [f"{key}={text}" for text in public.values()]
+    return " ".join(["python", "train.py", *shown])
 
 
 def _about(config: Mapping[str, Any], room: str) -> Mapping[str, Any]:
