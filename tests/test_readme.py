@@ -104,7 +104,7 @@ def test_the_command_that_exports_writes_a_model(
     assert (tmp_path / "model" / "model.safetensors").exists()
 
 
-@pytest.mark.parametrize("command", [c for c in commands("xrayexp") if c[1] in ANSWERS], ids=" ".join)
+@pytest.mark.parametrize("command", [c for c in commands("xrayexp") if c[1] != "export"], ids=" ".join)
 def test_console_commands_answer(command: list[str], tmp_path: Path) -> None:
     done = run(command, tmp_path)
     assert done.returncode == 0, done.stderr
