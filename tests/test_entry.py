@@ -229,16 +229,6 @@ def test_ctrl_c(main: Main, capsys: pytest.CaptureFixture[str], arguments: list[
     assert capsys.readouterr().err == "interrupted\n"
 
 
-def test_ctrl_c_that_lightning_turned_into_an_exit(main: Main) -> None:
-    def job(cfg: DictConfig) -> None:
-        try:
-            raise KeyboardInterrupt
-        except KeyboardInterrupt:
-            sys.exit(1)
-
-    assert main(job) == 130
-
-
 def test_an_exit_of_the_job_stays(main: Main) -> None:
     with pytest.raises(SystemExit) as stop:
         main(fails(SystemExit(75)))

@@ -135,11 +135,6 @@ def _attempt(job: Job, config_name: str, conf: Path) -> tuple[Exception | None, 
         hydra.main(version_base="1.3", config_path=str(conf), config_name=config_name)(task)()
     except _JobError as carrier:
         return carrier.error, begun
-    except SystemExit as stop:
-        # Lightning ends the process itself after Ctrl+C, with the status of a failure.
-        if isinstance(stop.__context__, KeyboardInterrupt):
-            raise KeyboardInterrupt from stop
-        raise
     except Exception as error:
         return error, begun
     return None, begun

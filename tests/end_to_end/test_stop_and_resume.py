@@ -25,6 +25,7 @@ from xrayexp.tracking.record import current_state, read_record, recorded
 from xrayexp.tracking.run_folder import RunFolder
 from xrayexp.tracking.summary import TrainingSummary
 from xrayexp.training import module
+from xrayexp.training.callbacks import PredictionWriter
 from xrayexp.training.loss import supervised_loss_sum
 
 Train = Callable[..., TrainingSummary]
@@ -48,6 +49,20 @@ class SignalAt(L.Callback):
     def on_train_batch_start(self, trainer: Any, *args: Any) -> None:
         if trainer.global_step == self.step:
             os.kill(os.getpid(), signal.Signals[self.name])
+
+
+class SignalElsewhere(L.Callback):
+    """Sends this process a signal where nothing is trained: before the first step, or within the test."""
+
+    def __init__(self, stage: str, name: str) -> None:
+        self.stage, self.name = stage, name
+
+    def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        if stage == self.stage == "fit":
+            os.kill(os.getpid(), signal.Signals[self.name])
+
+    def on_test_batch_start(self, *args: Any) -> None:
+        os.kill(os.getpid(), signal.Signals[self.name])
 
 
 def stop_in(step: int, name: str = "SIGTERM") -> Sequence[str]:
@@ -106,6 +121,42 @@ def test_a_stopped_run_ends_where_an_undisturbed_one_ends(train: Train, tmp_path
         one, other = weights(whole.folder, name), weights(broken.folder, name)
         assert all(torch.equal(one[key], other[key]) for key in one)
     assert log_of(broken.folder) == log_of(whole.folder)
+
+
+@pytest.mark.parametrize("name, code", [("SIGTERM", 143), ("SIGINT", 130)])
+@pytest.mark.parametrize("stage, steps", [("fit", 0), ("test", 2)])
+def test_a_signal_where_nothing_is_trained_stops_at_once(
+    train: Train, tmp_path: Path, stage: str, steps: int, name: str, code: int
+) -> None:
+    """Lightning would exit with 0 after SIGTERM, and with 1 after Ctrl-C."""
+    before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
+    stop = f"+callbacks.stop={{_target_: {HERE}.SignalElsewhere, stage: {stage}, name: {name}}}"
+    with pytest.raises(Stopped) as stopped:
+        train("run", "trainer.max_steps=2", "test=true", stop)
+    assert stopped.value.code == code
+    run = RunFolder(tmp_path / "run")
+    assert (current_state(run), read_record(run)["reason"]) == ("stopped", name)
+    assert len(list(run.checkpoints.glob("*.ckpt"))) == (steps > 0)
+    assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == before
+
+
+@pytest.mark.parametrize("name, code", [("SIGTERM", 143), ("SIGINT", 130)])
+def test_a_signal_stops_an_evaluation(
+    trained_run: TrainingSummary,
+    compose: Callable[..., DictConfig],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    code: int,
+) -> None:
+    def kill(*args: Any, **options: Any) -> None:
+        os.kill(os.getpid(), signal.Signals[name])
+
+    shutil.copytree(trained_run.folder, tmp_path / "run")
+    monkeypatch.setattr(PredictionWriter, "on_test_batch_end", kill)
+    with pytest.raises(Stopped) as stopped:
+        pipeline.evaluate(compose(f"run={tmp_path / 'run'}", config="evaluate"))
+    assert stopped.value.code == code
 
 
 def test_eight_bit_optimiser_state_comes_back_exactly(train: Train, tmp_path: Path) -> None:
