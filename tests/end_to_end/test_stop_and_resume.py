@@ -21,6 +21,7 @@ from safetensors.torch import load_file
 from xrayexp import pipeline
 from xrayexp.data.phantom import PhantomSource
 from xrayexp.errors import ConfigError, DataError, Stopped, UserError
+from xrayexp.tracking.csv_logger import CsvLogger
 from xrayexp.tracking.record import current_state, read_record, recorded
 from xrayexp.tracking.run_folder import RunFolder
 from xrayexp.tracking.summary import TrainingSummary
@@ -121,6 +122,25 @@ def test_a_stopped_run_ends_where_an_undisturbed_one_ends(train: Train, tmp_path
         one, other = weights(whole.folder, name), weights(broken.folder, name)
         assert all(torch.equal(one[key], other[key]) for key in one)
     assert log_of(broken.folder) == log_of(whole.folder)
+
+
+def test_a_process_that_dies_between_a_checkpoint_and_its_row_loses_no_row(
+    train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = train("whole")
+    write = CsvLogger.log_metrics
+
+    def dies(logger: CsvLogger, metrics: Any, step: int) -> None:
+        if (tmp_path / "broken" / "checkpoints" / "step-00000003.ckpt").exists():
+            raise InterruptedError
+        write(logger, metrics, step)
+
+    monkeypatch.setattr(CsvLogger, "log_metrics", dies)
+    with pytest.raises(InterruptedError):
+        train("broken")
+    monkeypatch.undo()
+    assert [row["step"] for row in log_of(tmp_path / "broken")] == ["1", "2"]
+    assert log_of(train("broken", resume("broken", tmp_path)).folder) == log_of(whole.folder)
 
 
 @pytest.mark.parametrize("name, code", [("SIGTERM", 143), ("SIGINT", 130)])

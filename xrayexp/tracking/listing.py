@@ -109,7 +109,7 @@ def _progress(log_file: Path, monitor: str) -> dict[str, Any]:
     with log_file.open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     scores = [float(row[monitor]) for row in rows if row.get(monitor)]
-    steps = [int(row["step"]) + 1 for row in rows]  # Lightning counts from 0
+    steps = [int(row["step"]) for row in rows]
     return {"step": max(steps, default=None), "best": max(scores, default=None)}
 
 

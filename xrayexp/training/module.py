@@ -116,7 +116,14 @@ class ReportModule(L.LightningModule):
         scheduler.step()
         data.advance()
         self.log("train/loss", loss, prog_bar=True, batch_size=len(batch))
-        self.log_dict({"train/lr": rate, "train/grad_norm": norm} | data.pace(), batch_size=len(batch))
+        self.log_dict(
+            {"train/lr": rate, "train/grad_norm": norm} | data.pace() | self._place(), batch_size=len(batch)
+        )
+
+    def _place(self) -> dict[str, float]:
+        """Where training stands. Lightning takes "step" as the loggers' step; its own lags one behind `global_step`."""
+        data: ReportDataModule = self.trainer.datamodule  # type: ignore[attr-defined]
+        return {"step": float(self.global_step), "epoch": self.global_step / data.batches_per_epoch}
 
     def _backward_or_halve(self, batch: Batch, optimizer: Any) -> float:
         """Accumulates the gradient; out of memory, from the step's start again with half the micro-batch."""
@@ -248,6 +255,7 @@ class ReportModule(L.LightningModule):
     def on_validation_epoch_end(self) -> None:
         metrics = structured_metrics(self.scored, bootstrap=0)
         self.log_dict({f"val/{name}": metrics.headline(name) for name in VALIDATION_METRICS}, prog_bar=True)
+        self.log_dict(self._place())
 
 
 def _step_seed(seed: int, step: int) -> int:
