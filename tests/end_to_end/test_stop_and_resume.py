@@ -285,6 +285,32 @@ def test_out_of_memory_halves_the_micro_batch_and_repeats_the_step(
         torch.testing.assert_close(tensor, weights(run.folder)[name], rtol=0, atol=2e-4)
 
 
+def test_a_resumed_run_takes_the_micro_batch_that_it_is_told_to(train: Train, tmp_path: Path) -> None:
+    with pytest.raises(Stopped):
+        train("run", "trainer.micro_batch_size=8", *stop_in(1))
+    sizes: list[int] = []
+
+    def measured(model: Any, inputs: dict[str, torch.Tensor], labels: torch.Tensor) -> torch.Tensor:
+        sizes.append(len(labels))
+        return supervised_loss_sum(model, inputs, labels)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "supervised_loss_sum", measured)
+        train("run", resume("run", tmp_path), "trainer.micro_batch_size=4", "trainer.max_steps=3")
+    assert sizes == [4, 4]
+
+
+def test_an_optimiser_without_room_ends_the_run_with_advice(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its state is made at the first step; by then parameters may have moved, so that the step cannot be repeated."""
+
+    def no_room(*args: Any, **options: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", no_room)
+    with pytest.raises(UserError, match=r"out of memory in the optimiser at step 0 .*optimizer=paged_adamw_8bit"):
+        train("run")
+
+
 def test_a_sample_that_alone_is_too_large_ends_the_run_with_advice(
     train: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-FORMAT = 1  # to be raised when older checkpoints can no longer be read
+FORMAT = 2  # to be raised when older checkpoints can no longer be read
 HEADER = "xrayexp"  # its key in a checkpoint
 KEPT = 2  # the newest, and the one before in case the disk damages the newest
 
