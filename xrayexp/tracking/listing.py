@@ -75,8 +75,8 @@ def _run_folders(folder: Path) -> Iterator[Path]:
 def _line(run: RunFolder) -> RunLine:
     config: Any = OmegaConf.to_container(run.config())
     record = read_record(run)
-    monitor = config["trainer"]["monitor"]
-    if run.summary_file.exists():
+    monitor, state = config["trainer"]["monitor"], current_state(run)
+    if state == FINISHED:  # otherwise the summary, if any, is that of a part of the run
         summary = json.loads(run.summary_file.read_text(encoding="utf-8"))
         progress = {
             "step": summary["steps"],
@@ -89,7 +89,7 @@ def _line(run: RunFolder) -> RunLine:
         progress = _progress(run.log_file, monitor)
     return RunLine(
         folder=run.path,
-        state=current_state(run),
+        state=state,
         started=datetime.fromisoformat(record["starts"][0]["started"]),
         model=config["model"]["name"],
         data=config["data"]["name"],
