@@ -152,7 +152,14 @@ def _message(error: Exception, in_job: bool) -> str | None:
     message = explain(error)
     if message is None and not in_job and isinstance(error, ValueError | OSError | YAMLError):
         # Until the job begins only Hydra runs, on the command line, the YAML files and the run folder.
-        return str(error)
+        return _of_hydra(error)
     if message is not None and in_job and isinstance(error, OmegaConfBaseException | InstantiationException):
         return f"{message}\n(debug=true shows where)"
     return message
+
+
+def _of_hydra(error: Exception) -> str:
+    """What went wrong with a file; the logging of Python hides it behind a sentence about handlers."""
+    system = error.__cause__ if isinstance(error.__cause__, OSError) else error
+    advice = ": hydra.run.dir=FOLDER chooses another run folder" if isinstance(system, PermissionError) else ""
+    return f"{system}{advice}"
