@@ -221,14 +221,18 @@ def test_a_changed_run_is_refused_by_name(
         train("run", resume("run", tmp_path), change)
 
 
-def test_a_finished_run_can_be_made_longer_and_an_early_stopped_one_has_ended(train: Train, tmp_path: Path) -> None:
+def test_a_finished_run_can_be_made_longer_and_an_early_stopped_one_has_ended(
+    train: Train, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     assert train("run", "trainer.max_steps=4").steps == 4
     assert train("run", resume("run", tmp_path), "trainer.max_steps=6").steps == 6
     stops = ("callbacks.early_stopping={_target_: lightning.pytorch.callbacks.EarlyStopping, monitor: val/micro_f1, "
              "mode: max, patience: 1, check_on_train_epoch_end: false}", "trainer.validate_every=1")  # fmt: skip
     stopped = train("stopped", *stops)
     assert stopped.steps < 10
+    caplog.clear()
     assert train("stopped", resume("stopped", tmp_path), *stops).steps == stopped.steps
+    assert "early stopping or the accuracy gate had ended this run: nothing is left to train" in caplog.messages
 
 
 def test_an_adapter_that_a_run_started_from_may_be_gone_when_it_resumes(

@@ -108,6 +108,7 @@ class ExactCheckpoint(Checkpoint):
         self.stop.listen()
         if self._stopped:  # early stopping remembers its patience, but Lightning not that it has stopped
             trainer.should_stop = True
+            log.warning("early stopping or the accuracy gate had ended this run: nothing is left to train")
         if self._row:  # the process may have been killed before it was logged
             for logger in trainer.loggers:
                 logger.log_metrics(self._row, trainer.global_step)
