@@ -41,6 +41,7 @@ from xrayexp.training.callbacks import BestAdapter, FitTime, PredictionWriter
 from xrayexp.training.checkpoint import AtomicCheckpointIO, ExactCheckpoint, latest_checkpoint
 from xrayexp.training.module import ReportModule
 from xrayexp.training.progress import progress_callback
+from xrayexp.training.stop import stopped_by_signals
 
 if TYPE_CHECKING:
     from lightning.pytorch.loggers import Logger
@@ -54,6 +55,7 @@ CHECKPOINTS = ("best", "last", "none")
 EVALUATED_SPLITS = ("validation", "test")
 
 
+@stopped_by_signals()
 def train(cfg: DictConfig) -> TrainingSummary:
     """Fine-tunes an adapter and evaluates the best one.
 
@@ -109,6 +111,7 @@ def _train(settings: Settings, run: RunFolder, checkpoint: Path | None) -> Train
     return summary
 
 
+@stopped_by_signals()
 def evaluate(cfg: DictConfig) -> EvaluationSummary:
     """Evaluates a run on one split.
 

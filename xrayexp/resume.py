@@ -30,7 +30,7 @@ IDENTITY = (
     "optimizer",
     "scheduler",
 )
-IDENTITY_OF_TRAINER = ("precision", "effective_batch_size")
+IDENTITY_OF_TRAINER = ("precision", "effective_batch_size", "gradient_clip", "monitor")
 # Where things lie and how fast they come.
 CHANGEABLE = (
     "model.defaults", "model.about", "data.about", "data.root", "data.source.root", "data.requires", "data.num_workers",
@@ -55,7 +55,10 @@ def with_earlier_overrides(arguments: Sequence[str]) -> list[str]:
     if {"-m", "--multirun"} & set(arguments):
         raise ConfigError(["resume=RUN goes on with one run: leave --multirun out"])
     earlier = read_record(RunFolder.open(Path(path)))["overrides"] or []
-    return [*earlier, *arguments, f"hydra.run.dir={quoted(str(Path(path)))}"]
+    others = [argument for argument in arguments if not argument.startswith(RESUME)]
+    folder = quoted(str(Path(path)))
+    # Without Hydra's notes: this command line may yet be refused, and .hydra/ has that of the beginning.
+    return [*earlier, *others, RESUME + folder, f"hydra.run.dir={folder}", "hydra.output_subdir=null"]
 
 
 def own_overrides() -> list[str] | None:

@@ -6,6 +6,7 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,9 +18,11 @@ from omegaconf import DictConfig
 from xrayexp.config import parse_section
 from xrayexp.data.collate import IGNORED, Batch, ReportEncoder
 from xrayexp.data.config import SPLITS, DataSection
+from xrayexp.data.curriculum import CurriculumSection
 from xrayexp.data.datamodule import ReportDataModule
 from xrayexp.data.examples import Source
-from xrayexp.errors import DataError
+from xrayexp.data.report import Finding
+from xrayexp.errors import DataError, UserError
 
 Make = Callable[..., ReportDataModule]
 
@@ -140,6 +143,21 @@ def test_a_limit_takes_part_of_what_a_larger_limit_takes(make: Make) -> None:
 
 def test_a_limit_above_what_there_is(make: Make) -> None:
     assert len(make("data.max_images.test=100000").splits["test"]) < 100
+
+
+def test_a_position_is_one_in_the_same_images_with_the_same_labels(
+    make: Make, data: ReportDataModule, compose: Callable[..., DictConfig]
+) -> None:
+    position = data.state_dict()
+    same, other = make(), make()
+    same.load_state_dict(position)
+    train = other.splits["train"]
+    train[0] = replace(train[0], findings=(Finding("nodule", ("left hilar",)),))
+    curriculum = parse_section(compose(), "curriculum", CurriculumSection, [])
+    assert curriculum is not None
+    other.follow_curriculum(curriculum, lambda steps: steps)
+    with pytest.raises(UserError, match="added, removed, relabelled or found broken"):
+        other.load_state_dict(position)
 
 
 def test_an_empty_split_is_an_error(make: Make) -> None:

@@ -90,7 +90,7 @@ def test_what_a_run_leaves(trained_run: TrainingSummary) -> None:
     config = OmegaConf.load(folder / "config.yaml")
     assert config.adapter.peft.r == 16  # what was an interpolation
     validated = numbers(trained_run, "val/micro_f1")
-    assert [step + 1 for step, _ in validated] == [15, 30]
+    assert [step for step, _ in validated] == [15, 30]
     assert summary["best_score"] == pytest.approx(max(score for _, score in validated))
     assert trained_run.evaluation is not None
     assert trained_run.evaluation.folder == folder / "evaluation" / "test"

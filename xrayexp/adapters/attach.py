@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -51,6 +52,12 @@ def save_adapter(model: PeftModel, processor: ProcessorMixin, folder: Path) -> N
         if folder.exists():
             folder.rename(Path(temporary) / "replaced")
         fresh.rename(folder)
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Removes what a process left that was killed while it wrote the adapter `folder`."""
+    for unfinished in folder.parent.glob(f".{folder.name}-*"):
+        shutil.rmtree(unfinished)
 
 
 def load_adapter(model: PreTrainedModel, folder: Path) -> PeftModel:

@@ -151,11 +151,12 @@ class ReportDataModule(L.LightningDataModule):
         Raises:
             UserError: it trained on other samples, or its pace was set for another number of steps.
         """
-        stored = {key: state_dict.get(key, value) for key, value in self._training_set.items()}
+        stored = {key: state_dict[key] for key in self._training_set}
         if stored["training_set"] != self._training_set["training_set"]:
             raise UserError(
-                "the training images are not those that the run was started with: images were added, removed or "
-                "found broken since (compare splits.parquet in its folder). Start a new run with init_from=ADAPTER."
+                "the training images are not those that the run was started with: images were added, removed, "
+                "relabelled or found broken since (compare splits.parquet in its folder). Start a new run with "
+                "init_from=ADAPTER."
             )
         if stored["paced_draws"] != self._training_set["paced_draws"]:
             raise UserError(
@@ -233,7 +234,7 @@ class ReportDataModule(L.LightningDataModule):
         )
         self.visits = np.zeros(len(examples), dtype=np.int64)
         self._order, self._difficulty, self._latest = order, difficulty, np.empty(0, dtype=np.int64)
-        names = "\n".join(example.image_id for example in examples)
+        names = "\n".join(f"{example.image_id} {example.findings}" for example in examples)
         self._training_set = {
             "training_set": blake2b(names.encode(), digest_size=8).hexdigest(),
             "paced_draws": draws if order == "paced" else 0,

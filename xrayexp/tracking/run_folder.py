@@ -49,7 +49,7 @@ class RunFolder:
     def write_config(self, cfg: dict[str, Any]) -> None:
         """Writes the resolved config, which makes the folder that of a run."""
         self.path.mkdir(parents=True, exist_ok=True)
-        self.config_file.write_text(OmegaConf.to_yaml(OmegaConf.create(cfg)), encoding="utf-8")
+        write_text(self.config_file, OmegaConf.to_yaml(OmegaConf.create(cfg)))
 
     @classmethod
     def open(cls, path: Path) -> RunFolder:
@@ -133,7 +133,15 @@ class RunFolder:
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Writes strict JSON, readable by people; an earlier file is replaced at once or not at all."""
+    """Writes strict JSON, readable by people; see `write_text`."""
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a file; an earlier one is replaced at once or not at all."""
     temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

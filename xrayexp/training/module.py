@@ -112,11 +112,16 @@ class ReportModule(L.LightningModule):
         norm = self._clip_gradient(batch)
         scheduler: Any = self.lr_schedulers()
         rate = scheduler.get_last_lr()[0]
-        optimizer.step()
+        self._step(optimizer)
         scheduler.step()
         data.advance()
         self.log("train/loss", loss, prog_bar=True, batch_size=len(batch))
-        self.log_dict({"train/lr": rate, "train/grad_norm": norm} | data.pace(), batch_size=len(batch))
+        self.log_dict({"train/lr": rate, "train/grad_norm": norm} | data.pace() | self._place(), batch_size=len(batch))
+
+    def _place(self) -> dict[str, float]:
+        """Where training stands. Lightning takes "step" as the loggers' step; its own lags one behind `global_step`."""
+        data: ReportDataModule = self.trainer.datamodule  # type: ignore[attr-defined]
+        return {"step": float(self.global_step), "epoch": self.global_step / data.batches_per_epoch}
 
     def _backward_or_halve(self, batch: Batch, optimizer: Any) -> float:
         """Accumulates the gradient; out of memory, from the step's start again with half the micro-batch."""
@@ -126,7 +131,7 @@ class ReportModule(L.LightningModule):
             try:
                 return self._backward(batch)
             except torch.OutOfMemoryError as error:
-                reason = str(error).partition("\n")[0]
+                reason = _first_line(error)
             # Outside of the except clause: the error's traceback holds the activations that have to go.
             optimizer.zero_grad()
             self._halve(reason)
@@ -170,6 +175,16 @@ class ReportModule(L.LightningModule):
             raise NonFiniteLossError(self.global_step, [s.example.image_id for s in batch.samples])
         return norm
 
+    def _step(self, optimizer: Any) -> None:
+        try:
+            optimizer.step()
+        except torch.OutOfMemoryError as error:
+            # Not to be repeated: some parameters may have moved already.
+            raise OutOfMemoryError(
+                f"out of memory in the optimiser at step {self.global_step} ({_first_line(error)}): lower adapter.r or "
+                "trainer.micro_batch_size, or use optimizer=paged_adamw_8bit"
+            ) from error
+
     # --- checkpoints ---
 
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
@@ -192,7 +207,11 @@ class ReportModule(L.LightningModule):
             parameter.copy_(state_dict[name])
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint[HEADER] = header() | {"micro_batch_size": self.micro_batch_size, "halved": self.halved}
+        checkpoint[HEADER] = header() | {
+            "asked_micro_batch_size": self.settings.micro_batch_size,
+            "micro_batch_size": self.micro_batch_size,
+            "halved": self.halved,
+        }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         planned = self.settings.total_steps(self.trainer.datamodule.batches_per_epoch)  # type: ignore[attr-defined]
@@ -203,7 +222,9 @@ class ReportModule(L.LightningModule):
                     f"trainer.max_steps or max_epochs now make {planned}"
                 )
         stored = checkpoint[HEADER]
-        self.micro_batch_size, self.halved = stored["micro_batch_size"], stored["halved"]
+        self.halved = stored["halved"]
+        if stored["asked_micro_batch_size"] == self.settings.micro_batch_size:  # else the user knows better
+            self.micro_batch_size = stored["micro_batch_size"]
 
     # --- evaluation ---
 
@@ -248,6 +269,11 @@ class ReportModule(L.LightningModule):
     def on_validation_epoch_end(self) -> None:
         metrics = structured_metrics(self.scored, bootstrap=0)
         self.log_dict({f"val/{name}": metrics.headline(name) for name in VALIDATION_METRICS}, prog_bar=True)
+        self.log_dict(self._place())
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]
 
 
 def _step_seed(seed: int, step: int) -> int:
