@@ -212,15 +212,34 @@ def test_a_cache_that_cannot_be_written_is_said(root: Path, tmp_path: Path, capl
 
 
 @pytest.mark.parametrize("folder", ["0", "."])
-def test_images_lie_in_their_folder_or_flat(root: Path, folder: str) -> None:
+@pytest.mark.parametrize("ending", [".png", ".jpg", ".jpeg"])
+def test_images_lie_in_their_folder_or_flat_and_mirrors_may_be_jpeg(root: Path, folder: str, ending: str) -> None:
     name = image_id("healthy")
     (root / folder).mkdir(exist_ok=True)
     ramp = np.arange(0, 4096, 16, dtype=np.uint16).reshape(8, 32)  # 12 bits in a 16-bit file
-    Image.fromarray(ramp).save(root / folder / name)
-    image = PadChestSource(str(root)).image(name)
+    stored = ramp if ending == ".png" else (ramp // 16).astype(np.uint8)
+    Image.fromarray(stored).save(root / folder / name.replace(".png", ending))
+    source = PadChestSource(str(root))
+    image = source.image(name)
     assert image.shape == (8, 32)
     assert image.dtype == np.uint8
     assert 125 < image.mean() < 130
+    assert source.absent([name, image_id("goiter")]).keys() == {image_id("goiter")}
+
+
+def test_the_original_is_read_where_there_is_a_mirror_beside_it(root: Path) -> None:
+    name = image_id("healthy")
+    (root / "0").mkdir()
+    for place, grey in ((Path("0", name), 1), (Path(name), 2), (Path("0", name.replace(".png", ".jpg")), 3)):
+        Image.fromarray(np.full((8, 8), grey, dtype=np.uint8)).save(root / place)
+    assert PadChestSource(str(root)).image(name).mean() == 1
+
+
+def test_the_root_may_be_below_the_home_folder(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A shell leaves the tilde of data.root=~/PadChest as it is."""
+    monkeypatch.setenv("HOME", str(root.parent))
+    monkeypatch.setenv("USERPROFILE", str(root.parent))
+    assert len(PadChestSource(f"~/{root.name}").table()) == len(USABLE)
 
 
 def test_missing_broken_and_unselected_images_are_named(root: Path) -> None:
