@@ -16,7 +16,7 @@ import pytest
 
 from xrayexp.data.examples import examples_from_table
 from xrayexp.data.label_file import LABEL_FILES, find_label_file, read_labels
-from xrayexp.data.labels import NORMAL, PHYSICIAN, RNN_MODEL, STATUSES, parse_labels, parse_sentences
+from xrayexp.data.labels import NORMAL, PHYSICIAN, RNN_MODEL, STATUSES, parse_cuis, parse_labels, parse_sentences
 from xrayexp.data.padchest import FRONTAL, PadChestSource
 from xrayexp.data.report import Finding, ReportError, parse_report, write_report
 from xrayexp.data.splits import assign_splits, check_no_leakage
@@ -139,6 +139,13 @@ def test_sentences_are_rebuilt(text: pd.DataFrame) -> None:
     rebuilt = rows["LabelsLocalizationsBySentence"].map(lambda text: len(parse_sentences(text, RNN_MODEL)))
     assert len(rows) == 121_705
     assert int((written == rebuilt).sum()) == 121_663  # 99.97 %
+
+
+def test_cuis_are_read_by_pattern(text: pd.DataFrame) -> None:
+    cells = text["labelCUIS"].dropna()
+    assert len(cells) == 160_758
+    assert int(cells.str.contains("\n").sum()) == 1_486
+    assert [parse_cuis(cell) for cell in cells] == cells.str.findall("'(C[^']*)'").map(tuple).to_list()
 
 
 def test_locations_are_those_of_sentences_with_a_finding(text: pd.DataFrame, labels: pd.DataFrame) -> None:
