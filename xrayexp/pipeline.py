@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import lightning as L
+import pandas as pd
 import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
@@ -24,6 +25,7 @@ from xrayexp.checks import require
 from xrayexp.config import parse_section
 from xrayexp.data.collate import ReportEncoder
 from xrayexp.data.datamodule import ReportDataModule
+from xrayexp.data.partition import check_not_trained_on
 from xrayexp.errors import ConfigError
 from xrayexp.memory.measure import forget_peak, peak_memory_gib
 from xrayexp.metrics.config import MetricsSection
@@ -134,7 +136,11 @@ def evaluate(cfg: DictConfig) -> EvaluationSummary:
     require(settings.requirements())
     _use_threads(settings)
     folder = run.evaluation(cfg.split, cfg.checkpoint)
-    data = data_module(settings, folder / "quarantine.csv", evaluated_split=cfg.split, splits=[cfg.split])
+    quarantine = folder / "quarantine.csv"
+    quarantine.unlink(missing_ok=True)  # of an earlier evaluation
+    data = data_module(settings, quarantine, evaluated_split=cfg.split, splits=[cfg.split])
+    if run.splits_file.exists():
+        check_not_trained_on(pd.read_parquet(run.splits_file), data.splits[cfg.split], cfg.split)
     base = _base_model(settings)
     model = base if cfg.checkpoint == "none" else load_adapter(base, run.adapter(cfg.checkpoint))
     module = ReportModule(model, data.encoder, settings.trainer, max_new_tokens=settings.model.max_new_tokens)

@@ -99,10 +99,16 @@ def test_the_root_opens_sooner_than_the_line() -> None:
     assert COMPETENCE["root"](0.5, 0.1) == pytest.approx(np.sqrt(0.5 * 0.99 + 0.01))
 
 
-def test_a_run_of_less_than_an_epoch_stays_within_it() -> None:
-    order = paced(np.arange(100.0), 30).order(0)
-    assert len(order) == 100
-    assert len(set(order[:30])) <= 30
+@given(st.integers(20, 100), st.integers(1, 100), seeds)
+def test_a_run_of_an_epoch_or_less_is_paced_too(size: int, percent: int, seed: int) -> None:
+    """It sees nothing twice; whoever asks for the rest of the epoch gets a full one all the same."""
+    draws = max(1, size * percent // 100)
+    curriculum = paced(np.arange(float(size)), draws, seed)
+    order = curriculum.order(0)
+    assert len(order) == size
+    assert len(set(order[:draws])) == draws
+    for draw, sample in enumerate(order[:draws]):
+        assert sample < np.ceil(curriculum.open_share(draw) * size)
 
 
 @pytest.mark.parametrize(

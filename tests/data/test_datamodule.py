@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -129,6 +130,18 @@ def test_workers_continue_from_the_cursor(make: Make) -> None:
     assert ids(epoch(cut)) == expected[8 + 3 :]
 
 
+@pytest.mark.parametrize("ranks", [1, 2, 3])
+def test_ranks_share_the_batches_of_one_process(make: Make, ranks: int) -> None:
+    """Whatever curriculum orders them; the whole batch comes back when the shares are dealt out in turn."""
+    whole, parts = make(), [make() for _ in range(ranks)]
+    for rank, part in enumerate(parts):
+        part.trainer = SimpleNamespace(global_rank=rank, world_size=ranks)  # type: ignore[assignment]
+    for batch, *shares in zip(ids(epoch(whole)), *(ids(epoch(part)) for part in parts), strict=True):
+        assert [shares[place % ranks][place // ranks] for place in range(len(batch))] == batch
+        assert sum(map(len, shares)) == len(batch)
+    assert all(part.cursor == whole.cursor and (part.visits == whole.visits).all() for part in parts)
+
+
 def test_a_limit_takes_part_of_what_a_larger_limit_takes(make: Make) -> None:
     few, more, everything = (
         [example.image_id for example in make(f"data.max_images.train={most}").splits["train"]]
@@ -188,6 +201,8 @@ def test_too_long_reports_are_found_before_training(make: Make) -> None:
 
 class Unpicklable:
     """Stands for the trainer and the model behind it."""
+
+    global_rank, world_size = 0, 1
 
     def __reduce__(self) -> str:
         raise TypeError("a worker was sent the trainer")

@@ -17,7 +17,7 @@ import numpy as np
 from torch.utils.data import DataLoader
 
 from xrayexp.data.collate import Batch, BrokenImage, EncodedSample, ReportEncoder, check_lengths, collate
-from xrayexp.data.curriculum import NONE, Shuffled, make_curriculum
+from xrayexp.data.curriculum import NONE, PACED, Shuffled, make_curriculum
 from xrayexp.data.dataset import Cache, MemoryCache, NoCache, ReportDataset
 from xrayexp.data.difficulty import difficulties
 from xrayexp.data.partition import TRAIN, partition
@@ -201,6 +201,8 @@ class ReportDataModule(L.LightningDataModule):
         return batch  # micro-batches move one by one, when they are needed
 
     def train_dataloader(self) -> DataLoader[Item]:
+        if self.trainer is not None:  # processes that train together share every batch
+            self.sampler.rank, self.sampler.ranks = self.trainer.global_rank, self.trainer.world_size
         return self._loader(self._dataset(TRAIN, supervised=True), batch_sampler=self.sampler)
 
     def val_dataloader(self) -> DataLoader[Item]:
@@ -237,7 +239,7 @@ class ReportDataModule(L.LightningDataModule):
         names = "\n".join(f"{example.image_id} {example.findings}" for example in examples)
         self._training_set = {
             "training_set": blake2b(names.encode(), digest_size=8).hexdigest(),
-            "paced_draws": draws if order == "paced" else 0,
+            "paced_draws": draws if order == PACED else 0,
         }
 
     def _make_cache(self, splits: Sequence[str]) -> Cache:

@@ -1,24 +1,47 @@
-"""Which image files are there, by listing folders rather than asking for every file."""
+"""Where image files lie in a data set's folder, and which are there."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Iterator, Mapping
+from pathlib import Path, PurePosixPath
+
+ENDINGS = (".png", ".jpg", ".jpeg")  # PadChest's own, and those of mirrors that are stored smaller
+
+
+def places(folder: str, image_id: str) -> Iterator[str]:
+    """Where an image may lie below the root folder, the first choice first.
+
+    In its folder or among all others in the root folder; under its name or, in a mirror, as a JPEG of the same name.
+    """
+    stem = PurePosixPath(image_id).stem
+    for name in (image_id, *(f"{stem}{ending}" for ending in ENDINGS[1:])):
+        yield f"{folder}/{name}"
+        yield name
+
+
+def image_file(root: Path, folder: str, image_id: str) -> Path:
+    """The file of an image; where there is none, the one that was expected."""
+    found = (root / place for place in places(folder, image_id) if (root / place).exists())
+    return next(found, root / folder / image_id)
 
 
 def absent_images(root: Path, folders: Mapping[str, str]) -> dict[str, str]:
     """Images that cannot be read from a folder, and why: no file, or one that a link puts elsewhere.
 
+    Folders are listed, which is faster than to ask for every file.
+
     Args:
-        root: holds the images, in one folder per `ImageDir` or all together.
+        root: holds the images, see `places`.
         folders: the `ImageDir` of each image.
     """
     inside = root.resolve()
-    flat, nested = _listed(root, inside), {name: _listed(root / name, inside) for name in set(folders.values())}
+    listed = _listed(root, inside)
+    for folder in set(folders.values()):
+        listed |= {f"{folder}/{name}": kept for name, kept in _listed(root / folder, inside).items()}
     reasons = {}
     for image_id, folder in folders.items():
-        found = nested[folder].get(image_id, flat.get(image_id))
+        found = next((listed[place] for place in places(folder, image_id) if place in listed), None)
         if found is None:
             reasons[image_id] = f"{root / folder / image_id}: no such file"
         elif not found:

@@ -2,7 +2,7 @@
 
 The label file and the images come from BIMCV (https://bimcv.cipf.es/bimcv-projects/padchest/) and are laid
 out as downloaded: the label file in the root folder, the images in one subfolder per `ImageDir` or all in
-the root folder. A mirror with smaller images is laid out the same way.
+the root folder. A mirror with smaller images is laid out the same way, and may hold JPEGs of the same names.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from xrayexp.data import table as columns
-from xrayexp.data.files import absent_images
+from xrayexp.data.files import absent_images, image_file
 from xrayexp.data.images import read_image
 from xrayexp.data.label_file import find_label_file, read_labels
 from xrayexp.data.labels import PHYSICIAN, RNN_MODEL
@@ -103,8 +103,7 @@ class PadChestSource:
         """
         if image_id not in self._folders:
             raise DataError(f"Image {image_id} is not among the selected rows of PadChest.")
-        nested, flat = self.folder / self._folders[image_id] / image_id, self.folder / image_id
-        return read_image(flat if flat.exists() and not nested.exists() else nested, self.max_megapixels)
+        return read_image(image_file(self.folder, self._folders[image_id], image_id), self.max_megapixels)
 
     def absent(self, image_ids: Sequence[str]) -> dict[str, str]:
         """Images without a file, or with one that a link puts outside of the root folder."""
@@ -122,7 +121,7 @@ class PadChestSource:
                 "No PadChest folder: set data.root to the folder that holds the label file and the images "
                 "(from https://bimcv.cipf.es/bimcv-projects/padchest/)."
             )
-        return Path(self.root)
+        return Path(self.root).expanduser()
 
     @cached_property
     def _selected(self) -> Funnel:
