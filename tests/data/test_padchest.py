@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -192,6 +193,23 @@ def test_images_lie_in_their_folder_or_flat(root: Path, folder: str) -> None:
     assert image.shape == (8, 32)
     assert image.dtype == np.uint8
     assert 125 < image.mean() < 130
+
+
+def test_where_images_come_from_and_when_they_change(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a cache goes by: the folder, however it is named, and every file's size and time."""
+    name = image_id("healthy")
+    monkeypatch.chdir(root)
+    source = PadChestSource(".")
+    assert source.origin == PadChestSource(str(root)).origin != PadChestSource("..").origin
+    versions = set()
+    for content, time in ((b"one", 1), (b"more", 1), (b"less", 2)):
+        (root / name).write_bytes(content)
+        os.utime(root / name, ns=(time, time))
+        versions.add(source.version(name))
+    assert len(versions) == 3
+    (root / name).unlink()
+    with pytest.raises(DataError, match=f"{name}: no such file"):
+        source.version(name)
 
 
 def test_missing_broken_and_unselected_images_are_named(root: Path) -> None:
