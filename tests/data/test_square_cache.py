@@ -222,13 +222,13 @@ def test_a_broken_disk_costs_a_square(
 def test_other_caches_are_named_with_their_size(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     old = SquareCache(tmp_path, ["clahe=2.0"], 1024, ["a", "b"])
-    assert "other caches" not in caplog.text
+    assert "others in" not in caplog.text
     old.write("a", "", np.ones((1024, 1024), dtype=np.uint8))
     os.utime(old.folder / "about.txt", (0, 0))
     cache(tmp_path, "a")
     SquareCache(tmp_path, ["clahe=3.0"], SIZE, ["a"])
-    assert f"2 other caches in {tmp_path} take 0.00 GiB" in caplog.text
-    assert f"the one not used for longest is {old.folder.name} (1970-01-01)" in caplog.text
+    assert f"others in {tmp_path} take 0.00 GiB (2 in all" in caplog.text
+    assert f"the one not used for longest is {old.folder.name}, 1970-01-01)" in caplog.text
     assert "clahe=2.0" in (old.folder / "about.txt").read_text()
 
 

@@ -184,9 +184,9 @@ def _tell_of_others(folder: Path) -> None:
     taken = sum(file.stat().st_blocks * _BLOCK for other in others for file in other.iterdir())
     oldest = min(others, key=_used)
     log.info(
-        "image cache: %d other caches in %s take %.2f GiB; the one not used for longest is %s (%s). Each one's "
+        "image cache: others in %s take %.2f GiB (%d in all, the one not used for longest is %s, %s). Each one's "
         "about.txt says what it is for; remove the folders that no run needs",
-        len(others), folder.parent, taken / GIB, oldest.name, date.fromtimestamp(_used(oldest)),
+        folder.parent, taken / GIB, len(others), oldest.name, date.fromtimestamp(_used(oldest)),
     )  # fmt: skip
 
 
