@@ -30,7 +30,7 @@ def _workers(number: int) -> str:
 
 
 FROM_CACHE = {workers: f"loader from the cache, {_workers(workers)}" for workers in WORKERS}
-STREAMING = {workers: f"loader without a cache, {_workers(workers)}" for workers in (0, 2)}
+STREAMING = {2: f"loader without a cache, {_workers(2)}"}
 
 
 def loaders(folder: Path, work: Path, epochs: int) -> dict[str, Callable[[], Values]]:
@@ -38,12 +38,11 @@ def loaders(folder: Path, work: Path, epochs: int) -> dict[str, Callable[[], Val
     cached = ("data.cache=disk", f"data.cache_dir={work / 'cache'}")
     few = ("data.cache=none", f"data.max_images.train={STREAMED}")
     from_cache = {
-        name: lambda workers=workers: _measured(_module(folder, workers, cached), epochs, warm=True)
+        name: lambda workers=workers: _measured(_module(folder, workers, cached), epochs)
         for workers, name in FROM_CACHE.items()
     }
     streaming = {
-        name: lambda workers=workers: _measured(_module(folder, workers, few), 1, warm=False)
-        for workers, name in STREAMING.items()
+        name: lambda workers=workers: _measured(_module(folder, workers, few), 1) for workers, name in STREAMING.items()
     }
     return {**from_cache, **streaming}
 
@@ -71,11 +70,10 @@ def _processor(pretrained: str) -> Gemma3Processor:
     return Gemma3Processor(images, small.tokenizer, chat_template=small.chat_template, image_seq_length=IMAGE_TOKENS)
 
 
-def _measured(module: ReportDataModule, epochs: int, *, warm: bool) -> Values:
-    """Images, CPU seconds and seconds of some epochs; `warm`: after one that starts workers and fills the cache."""
+def _measured(module: ReportDataModule, epochs: int) -> Values:
+    """Images, CPU seconds and seconds of some epochs, after one that starts the workers and fills the cache."""
     loader = module.train_dataloader()
-    if warm:
-        _walk(module, loader)
+    _walk(module, loader)
     clock = Clock()
     values = clock.read(sum(_walk(module, loader) for _ in range(epochs)))
     del loader
