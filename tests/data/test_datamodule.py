@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import pickle
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -22,6 +26,7 @@ from xrayexp.data.config import SPLITS, DataSection
 from xrayexp.data.curriculum import CurriculumSection
 from xrayexp.data.datamodule import ReportDataModule
 from xrayexp.data.examples import Source
+from xrayexp.data.phantom import PhantomSource
 from xrayexp.data.report import Finding
 from xrayexp.errors import DataError, UserError
 
@@ -106,10 +111,11 @@ def test_the_evaluated_split_can_be_chosen(data: ReportDataModule, encoder: Repo
     assert examples == data.splits["validation"]
 
 
-@pytest.mark.parametrize("kept", ["memory", "none"])
-def test_workers_change_nothing(make: Make, kept: str) -> None:
+@pytest.mark.parametrize("kept", ["memory", "disk", "none"])
+def test_workers_change_nothing(make: Make, kept: str, tmp_path: Path) -> None:
     """Not the order, not the tokens, not the pixels, in the first epoch and in the second."""
-    alone, helped = (make(f"data.num_workers={n}", f"data.cache={kept}") for n in (0, 2))
+    options = (f"data.cache={kept}", f"data.cache_dir={tmp_path}")
+    alone, helped = make("data.num_workers=0"), make("data.num_workers=2", "data.threads=2", *options)
     loaders = alone.train_dataloader(), helped.train_dataloader()
     for _ in range(2):
         for one, other in zip(*loaders, strict=True):
@@ -234,6 +240,68 @@ def test_samples_are_kept_as_far_as_memory_is_allowed(make: Make, monkeypatch: p
             dataset[index]
     asked = [example.image_id for example in module.splits["train"][:4]]
     assert drawn == [*asked, *asked[2:]]
+
+
+def pixels(module: ReportDataModule) -> dict[str, torch.Tensor]:
+    return {sample.example.image_id: sample.pixels for batch in epoch(module) for sample in batch.samples}
+
+
+def test_what_lies_on_disk_outlives_a_run(
+    make: Make, data: ReportDataModule, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the next one selects other images; another source, filter or preprocessing is another matter."""
+    disk = ("data.cache=disk", f"data.cache_dir={tmp_path}")
+    first = pixels(make(*disk))
+    asked: list[str] = []
+    draw = PhantomSource.image
+
+    def image(source: PhantomSource, image_id: str) -> NDArray[np.uint8]:
+        asked.append(image_id)
+        return draw(source, image_id)
+
+    monkeypatch.setattr(PhantomSource, "image", image)
+    again = pixels(make(*disk, "data.max_images.train=40", "data.source.patients=210"))
+    known = [name for name in again if name in first]
+    assert len(known) > 20
+    assert set(asked) == set(again) - set(known)
+    assert all(torch.equal(again[name], first[name]) for name in known)
+    assert len(list(tmp_path.glob("squares-*"))) == 1
+    for number, other in enumerate(("data.preprocessing.clahe=2.0", "data.source.image_size=80"), start=2):
+        asked.clear()
+        assert not any(torch.equal(tensor, first[name]) for name, tensor in pixels(make(*disk, other)).items())
+        assert len(asked) == 64
+        assert len(list(tmp_path.glob("squares-*"))) == number
+
+
+def test_a_full_disk_breaks_no_image(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = make("data.cache=disk", f"data.cache_dir={tmp_path}")
+
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "pwrite", full)
+    batches = list(epoch(module))
+    assert [len(batch) for batch in batches] == [8] * 8
+    assert not any(batch.broken for batch in batches)
+
+
+def test_threads_wait_together(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a slow mount a worker asks for as many images at once as it has threads: here none comes before all are."""
+    module = make("data.threads=4", "data.cache=none")
+    together = threading.Barrier(4)
+    draw = module.source.image
+
+    def image(image_id: str) -> NDArray[np.uint8]:
+        together.wait(timeout=60)
+        return draw(image_id)
+
+    monkeypatch.setattr(module.source, "image", image)
+    assert len(next(iter(module.train_dataloader()))) == 8
+
+
+def test_workers_prepare_ahead(make: Make) -> None:
+    loader = make("data.num_workers=2", "data.prefetch=3").train_dataloader()
+    assert (loader.num_workers, loader.prefetch_factor) == (2, 3)
 
 
 def test_an_error_ends_a_process_whose_workers_ignore_signals() -> None:

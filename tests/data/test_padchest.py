@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import re
+import os
 from pathlib import Path
 
 import numpy as np
@@ -240,6 +241,23 @@ def test_the_root_may_be_below_the_home_folder(root: Path, monkeypatch: pytest.M
     monkeypatch.setenv("HOME", str(root.parent))
     monkeypatch.setenv("USERPROFILE", str(root.parent))
     assert len(PadChestSource(f"~/{root.name}").table()) == len(USABLE)
+
+
+def test_where_images_come_from_and_when_they_change(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a cache goes by: the folder, however it is named, and every file's size and time."""
+    name = image_id("healthy")
+    monkeypatch.chdir(root)
+    source = PadChestSource(".")
+    assert source.origin == PadChestSource(str(root)).origin != PadChestSource("..").origin
+    versions = set()
+    for content, time in ((b"one", 1), (b"more", 1), (b"less", 2)):
+        (root / name).write_bytes(content)
+        os.utime(root / name, ns=(time, time))
+        versions.add(source.version(name))
+    assert len(versions) == 3
+    (root / name).unlink()
+    with pytest.raises(DataError, match=f"{name}: no such file"):
+        source.version(name)
 
 
 def test_missing_broken_and_unselected_images_are_named(root: Path) -> None:

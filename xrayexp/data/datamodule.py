@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import lightning as L
 import numpy as np
+from PIL import Image
 from torch.utils.data import DataLoader
 
 from xrayexp.data.collate import Batch, BrokenImage, EncodedSample, ReportEncoder, check_lengths, collate
@@ -245,7 +246,9 @@ class ReportDataModule(L.LightningDataModule):
     def _make_cache(self, splits: Sequence[str]) -> Cache:
         if self.section.cache == "disk":
             image_ids = [example.image_id for name in splits for example in self.splits[name]]
-            about = (self.section.source, self.section.synthetic, self.section.preprocessing, self.encoder.resample)
+            filter_name = Image.Resampling(self.encoder.resample).name
+            # Not the selection or the synthetic images: they change which images are read, and not what becomes of one.
+            about = (self.source.origin, self.section.preprocessing.describe(), filter_name)
             folder = Path(self.section.cache_dir).expanduser()
             return SquareCache(folder, about, self.encoder.image_size, image_ids)
         return MemoryCache() if self.section.cache == "memory" else NoCache()

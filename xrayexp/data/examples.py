@@ -40,6 +40,15 @@ class Example:
 class Source(Protocol):
     """Where the rows and the pixels of a data set come from."""
 
+    @property
+    def origin(self) -> str:
+        """What all its images depend on: their folder, or how they are made. Another origin has other images."""
+        ...
+
+    def version(self, image_id: str) -> str:
+        """Changes when the image does, and is found out without reading it."""
+        ...
+
     def table(self) -> pd.DataFrame:
         """One row per usable image, with PadChest's columns."""
         ...

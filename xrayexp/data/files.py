@@ -6,6 +6,8 @@ import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
+from xrayexp.errors import DataError
+
 ENDINGS = (".png", ".jpg", ".jpeg")  # PadChest's own, and those of mirrors that are stored smaller
 
 
@@ -47,6 +49,19 @@ def absent_images(root: Path, folders: Mapping[str, str]) -> dict[str, str]:
         elif not found:
             reasons[image_id] = f"{root / folder / image_id}: a link leads out of {root}"
     return reasons
+
+
+def file_version(path: Path) -> str:
+    """Changes whenever a file is written anew.
+
+    Raises:
+        DataError: there is no such file.
+    """
+    try:
+        state = path.stat()
+    except OSError as error:
+        raise DataError(f"{path}: no such file") from error
+    return f"{state.st_size} bytes at {state.st_mtime_ns} ns"
 
 
 def _listed(folder: Path, inside: Path) -> dict[str, bool]:

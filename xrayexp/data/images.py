@@ -24,6 +24,8 @@ MID_GREY = 128
 
 _GRID = 512  # percentiles are taken over every n-th pixel, at least this many a side: 15 times faster
 
+_ROWS = 16  # of an image, looked up together
+
 _DEEP_MODES = ("I", "F")  # the first letter of Pillow's modes with more than 8 bits: I, I;16, I;16B, F
 
 
@@ -57,8 +59,16 @@ def to_uint8(array: NDArray[Any]) -> NDArray[np.uint8]:
         return np.full(array.shape, MID_GREY, dtype=np.uint8)
     if array.dtype == np.uint16:  # a table of all values that there can be: 10 times faster
         table = _scaled(np.arange(2**16, dtype=np.uint16), low, high)
-        return np.take(table, array)
+        return _looked_up(table, array)
     return _scaled(array, low, high)
+
+
+def _looked_up(table: NDArray[np.uint8], array: NDArray[np.uint16]) -> NDArray[np.uint8]:
+    """`table[array]`, some rows at a time: numpy makes indices of 8 bytes, and these stay in the processor's cache."""
+    out = np.empty(array.shape, dtype=np.uint8)
+    for top in range(0, len(array), _ROWS):
+        np.take(table, array[top : top + _ROWS], out=out[top : top + _ROWS], mode="clip")
+    return out
 
 
 def _scaled(values: NDArray[Any], low: float, high: float) -> NDArray[np.uint8]:
@@ -96,9 +106,9 @@ def read_image(path: str | Path, max_megapixels: float | None = None) -> NDArray
 def _read_with_pillow(path: str | Path, max_megapixels: float | None) -> NDArray[np.uint8]:
     from PIL import Image, ImageOps
 
-    with Image.open(path) as file:
-        check_size(file.width, file.height, max_megapixels)
-        image = ImageOps.exif_transpose(file)
+    with Image.open(path) as image:
+        check_size(image.width, image.height, max_megapixels)
+        ImageOps.exif_transpose(image, in_place=True)
         image.info.pop("transparency", None)
         deep = image.mode.startswith(_DEEP_MODES)
         return to_uint8(np.array(image if deep else image.convert("L")))

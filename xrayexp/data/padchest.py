@@ -17,7 +17,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from xrayexp.data import table as columns
-from xrayexp.data.files import absent_images, image_file
+from xrayexp.data.files import absent_images, file_version, image_file
 from xrayexp.data.images import read_image
 from xrayexp.data.label_file import find_label_file, read_labels
 from xrayexp.data.labels import PHYSICIAN, RNN_MODEL
@@ -101,9 +101,20 @@ class PadChestSource:
         Raises:
             DataError: the row is not in the table, or its file is missing, broken or too large.
         """
-        if image_id not in self._folders:
-            raise DataError(f"Image {image_id} is not among the selected rows of PadChest.")
-        return read_image(image_file(self.folder, self._folders[image_id], image_id), self.max_megapixels)
+        return read_image(self._file(image_id), self.max_megapixels)
+
+    @property
+    def origin(self) -> str:
+        """The root folder, wherever it is named from."""
+        return str(self.folder.resolve())
+
+    def version(self, image_id: str) -> str:
+        """By the file's size and time.
+
+        Raises:
+            DataError: the row is not in the table, or its file is missing.
+        """
+        return file_version(self._file(image_id))
 
     def absent(self, image_ids: Sequence[str]) -> dict[str, str]:
         """Images without a file, or with one that a link puts outside of the root folder."""
@@ -122,6 +133,11 @@ class PadChestSource:
                 "(from https://bimcv.cipf.es/bimcv-projects/padchest/)."
             )
         return Path(self.root).expanduser()
+
+    def _file(self, image_id: str) -> Path:
+        if image_id not in self._folders:
+            raise DataError(f"Image {image_id} is not among the selected rows of PadChest.")
+        return image_file(self.folder, self._folders[image_id], image_id)
 
     @cached_property
     def _selected(self) -> Funnel:
