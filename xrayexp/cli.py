@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 from xrayexp import __version__
 from xrayexp.config import config_dir
 from xrayexp.entry import USER_ERROR, prepare_environment
-from xrayexp.errors import UserError
+from xrayexp.messages import explain
 
 OUTPUTS = Path("outputs")  # where train.py puts its runs
 WIDE = 160  # characters of a table that goes to a file or a pipe
@@ -30,8 +31,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     try:
         return int(arguments.command(arguments))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+    except Exception as error:
+        message = explain(error)
+        if message is None:
+            raise
+        print(f"error: {message}", file=sys.stderr)
         return USER_ERROR
 
 
@@ -47,7 +51,43 @@ def _parser() -> argparse.ArgumentParser:
     runs.add_argument("folder", nargs="?", type=Path, default=OUTPUTS, help="default: outputs")
     runs.add_argument("--sort", choices=("started", "best"), default="started", help="default: started")
     runs.set_defaults(command=_runs)
+    about = "a run's loss on each of its training images, for curriculum/difficulty=model_loss"
+    losses = commands.add_parser("losses", help=about, description=f"Computes {about}.")
+    losses.add_argument("run", type=Path, metavar="RUN", help="the folder of a run")
+    losses.add_argument("--checkpoint", choices=("best", "last", "none"), default="best", help="default: best")
+    losses.add_argument("--batch-size", type=_count, metavar="N", help="samples together; default: as in the run")
+    losses.add_argument("--accelerator", choices=("cpu", "gpu"), help="default: as in the run")
+    losses.add_argument("--data-root", metavar="DIR", help="the data set on this machine; default: as in the run")
+    losses.set_defaults(command=_losses)
     return parser
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, not {text}")
+    return int(text)
+
+
+def _losses(arguments: argparse.Namespace) -> int:
+    """Prints where the losses are, and what to do with them."""
+    import logging
+
+    from xrayexp.config import register_resolvers
+    from xrayexp.pipeline import measure_losses
+
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("xrayexp").setLevel(logging.INFO)
+    register_resolvers()
+    file = measure_losses(
+        arguments.run,
+        arguments.checkpoint,
+        batch_size=arguments.batch_size,
+        accelerator=arguments.accelerator,
+        data_root=arguments.data_root,
+    )
+    of_model = f"curriculum/difficulty=model_loss curriculum.difficulty.losses={shlex.quote(str(file))}"
+    print(f"{file}\nnext: python train.py curriculum=easy_to_hard {of_model}")
+    return 0
 
 
 def _runs(arguments: argparse.Namespace) -> int:

@@ -24,6 +24,8 @@ from xrayexp.checks import require
 from xrayexp.config import parse_section
 from xrayexp.data.collate import ReportEncoder
 from xrayexp.data.datamodule import ReportDataModule
+from xrayexp.data.losses import write_losses
+from xrayexp.data.partition import TRAIN
 from xrayexp.errors import ConfigError
 from xrayexp.memory.measure import forget_peak, peak_memory_gib
 from xrayexp.metrics.config import MetricsSection
@@ -124,33 +126,77 @@ def evaluate(cfg: DictConfig) -> EvaluationSummary:
     quiet_libraries()
     metrics = _check_evaluation(cfg)
     run = RunFolder.open(Path(str(cfg.run)))
-    settings = Settings.from_config(_evaluation_config(config_of(run), cfg))
-    if cfg.checkpoint != "none":
-        require_adapter(run.adapter(cfg.checkpoint))
+    folder = run.evaluation(cfg.split, cfg.checkpoint)
+    settings = _settings_here(run, cfg.batch_size, cfg.accelerator, cfg.data_root)
+    parts = _trained_parts(run, settings, cfg.split, cfg.checkpoint, [PredictionWriter(folder)])
+    return _test(*parts, folder, metrics, checkpoint=cfg.checkpoint)
+
+
+def measure_losses(
+    folder: Path,
+    checkpoint: str = "best",
+    *,
+    batch_size: int | None = None,
+    accelerator: str | None = None,
+    data_root: str | None = None,
+) -> Path:
+    """Computes a run's loss on each of its training images, with training's own encoder and loss, nothing augmented.
+
+    Args:
+        folder: of the run.
+        checkpoint: one of `CHECKPOINTS`.
+        batch_size: samples that go through the model together; None for the run's `eval_batch_size`.
+        accelerator: None for the run's.
+        data_root: folder of the data set on this machine; None for the run's.
+
+    Returns:
+        The file for `curriculum.difficulty.losses`.
+
+    Raises:
+        UserError: for whatever the user can fix, before anything slow wherever possible.
+    """
+    quiet_libraries()
+    run = RunFolder.open(folder)
+    settings = _settings_here(run, batch_size, accelerator, data_root)
+    trainer, module, data = _trained_parts(run, settings, TRAIN, checkpoint, [])
+    batches = trainer.predict(module, datamodule=data)
+    assert batches is not None
+    file = run.losses_file(checkpoint)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_losses(file, {image_id: loss for batch in batches for image_id, loss in batch.items()})
+    return file
+
+
+def _trained_parts(
+    run: RunFolder, settings: Settings, split: str, checkpoint: str, callbacks: list[L.Callback]
+) -> tuple[L.Trainer, ReportModule, ReportDataModule]:
+    """Trainer, module and data of a run that was trained, to ask it about one split."""
+    if checkpoint != "none":
+        require_adapter(run.adapter(checkpoint))
     require(settings.requirements())
     _use_threads(settings)
-    folder = run.evaluation(cfg.split, cfg.checkpoint)
-    data = _data_module(settings, folder / "quarantine.csv", evaluated_split=cfg.split, splits=[cfg.split])
+    quarantine = run.evaluation(split, checkpoint) / "quarantine.csv"
+    data = _data_module(settings, quarantine, evaluated_split=split, splits=[split])
     base = _base_model(settings)
-    model = base if cfg.checkpoint == "none" else load_adapter(base, run.adapter(cfg.checkpoint))
+    model = base if checkpoint == "none" else load_adapter(base, run.adapter(checkpoint))
     module = ReportModule(model, data.encoder, settings.trainer, max_new_tokens=settings.model.max_new_tokens)
-    trainer = _trainer(settings, run, [PredictionWriter(folder)], logger=False, enable_checkpointing=False)
-    return _test(trainer, module, data, folder, metrics, checkpoint=cfg.checkpoint)
+    return _trainer(settings, run, callbacks, logger=False, enable_checkpointing=False), module, data
 
 
-def _evaluation_config(trained: DictConfig, cfg: DictConfig) -> DictConfig:
-    """The run's config with what may differ between the machine that trained and the one that evaluates."""
+def _settings_here(run: RunFolder, batch_size: int | None, accelerator: str | None, data_root: str | None) -> Settings:
+    """The run's settings with what may differ between the machine that trained and this one."""
+    trained = config_of(run)
     changes = {
-        "trainer.eval_batch_size": cfg.batch_size,
-        "trainer.accelerator": cfg.accelerator,
-        "data.root": cfg.data_root,
-        "data.source.root": cfg.data_root,
-        "data.requires.root": cfg.data_root,
+        "trainer.eval_batch_size": batch_size,
+        "trainer.accelerator": accelerator,
+        "data.root": data_root,
+        "data.source.root": data_root,
+        "data.requires.root": data_root,
     }
     for key, value in changes.items():
         if value is not None:
             OmegaConf.update(trained, key, value)
-    return trained
+    return Settings.from_config(trained)
 
 
 def _check_evaluation(cfg: DictConfig) -> MetricsSection:
