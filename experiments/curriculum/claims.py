@@ -19,9 +19,11 @@ EPOCHS = 2
 # Chosen before the study ran: how good the result is, and how good the adapter is on the way there.
 END, WAY = "end", "way"
 OUTCOMES = {END: "test micro F1", WAY: "mean validation micro F1"}
+WHEN = {END: "at the end", WAY: "on the way"}
 CONFIDENCE = 0.95
 
 CPU_MINUTES = 60.0
+BETTER = "better than a random order"
 LEARNT = 0.85  # less than this, and the study would compare models that have learnt nothing
 
 
@@ -125,18 +127,15 @@ def holm(values: Sequence[float]) -> list[float]:
 def verdict(rows: Rows) -> str:
     """What helps, in a sentence for each outcome, from the numbers alone."""
     found = differences(rows)
-    lines = []
-    for outcome, title in OUTCOMES.items():
+    heads, lines = [], []
+    for outcome, when in WHEN.items():
         mine = {CURRICULA[name]: difference for (name, of), difference in found.items() if of == outcome}
         groups = {
-            "better than a random order": [n for n, d in mine.items() if d.shown and d.mean > 0],
-            "worse": [n for n, d in mine.items() if d.shown and d.mean < 0],
+            BETTER: [n for n, d in mine.items() if d.shown and d.mean > 0],
+            "worse than a random order": [n for n, d in mine.items() if d.shown and d.mean < 0],
             "not to be told from it": [n for n, d in mine.items() if not d.shown],
         }
+        heads.append(f"{when}: {' and '.join(groups[BETTER]) or 'no curriculum'}")
         told = [f"{what}: {', '.join(f'{n} ({mine[n]})' for n in names)}" for what, names in groups.items() if names]
-        lines.append(f"- {title}: {'; '.join(told)}.")
-    helps = sorted(
-        {CURRICULA[name] for (name, _), difference in found.items() if difference.shown and difference.mean > 0}
-    )
-    head = f"**What helps: {', '.join(helps) if helps else 'no curriculum'}.**"
-    return "\n".join([head, "", *lines])
+        lines.append(f"- {OUTCOMES[outcome]}: {'; '.join(told)}.")
+    return "\n".join([f"**What beats a random order {'; '.join(heads)}.**", "", *lines])
