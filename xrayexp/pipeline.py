@@ -159,8 +159,7 @@ def measure_losses(
     run = RunFolder.open(folder)
     settings = _settings_here(run, batch_size, accelerator, data_root)
     trainer, module, data = _trained_parts(run, settings, TRAIN, checkpoint, [])
-    batches = trainer.predict(module, datamodule=data)
-    assert batches is not None
+    batches: Any = trainer.predict(module, datamodule=data)
     file = run.losses_file(checkpoint)
     file.parent.mkdir(parents=True, exist_ok=True)
     write_losses(file, {image_id: loss for batch in batches for image_id, loss in batch.items()})

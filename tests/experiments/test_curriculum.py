@@ -76,7 +76,7 @@ def test_differences_are_those_of_the_paired_t_test(rows: Rows) -> None:
 
 
 def test_seeds_are_paired_whatever_the_order_of_the_rows(rows: Rows) -> None:
-    assert differences(dict(reversed(rows.items()))) == differences(rows)
+    assert differences(dict(sorted(rows.items(), reverse=True))) == differences(rows)
 
 
 def test_the_interval_is_students() -> None:
