@@ -246,7 +246,7 @@ class ReportDataModule(L.LightningDataModule):
         self._order, self._difficulty, self._latest = order, difficulty, np.empty(0, dtype=np.int64)
         names = "\n".join(example.image_id for example in examples)
         # Rounded, because logarithms differ in their last digit from one processor to another.
-        hardness = b"" if order == NONE else np.round(difficulty, 9).tobytes()
+        hardness = b"" if order == NONE else (np.round(difficulty, 9) + 0.0).tobytes()  # -0.0 is 0.0
         self._training_set = {
             "training_set": blake2b(names.encode(), digest_size=8).hexdigest(),
             "paced_draws": draws if order == "paced" else 0,
