@@ -25,7 +25,8 @@ from xrayexp.checks import require
 from xrayexp.config import parse_section
 from xrayexp.data.collate import ReportEncoder
 from xrayexp.data.datamodule import ReportDataModule
-from xrayexp.data.partition import check_not_trained_on
+from xrayexp.data.losses import write_losses
+from xrayexp.data.partition import TRAIN, check_not_trained_on
 from xrayexp.errors import ConfigError
 from xrayexp.memory.measure import forget_peak, peak_memory_gib
 from xrayexp.metrics.config import MetricsSection
@@ -129,23 +130,65 @@ def evaluate(cfg: DictConfig) -> EvaluationSummary:
     quiet_libraries()
     metrics = _check_evaluation(cfg)
     run = RunFolder.open(Path(str(cfg.run)))
+    folder = run.evaluation(cfg.split, cfg.checkpoint)
     here = moved(config_of(run), batch_size=cfg.batch_size, accelerator=cfg.accelerator, data_root=cfg.data_root)
     settings = Settings.from_config(here)
-    if cfg.checkpoint != "none":
-        require_adapter(run.adapter(cfg.checkpoint))
+    parts = _trained_parts(run, settings, cfg.split, cfg.checkpoint, [PredictionWriter(folder)])
+    return _test(*parts, folder, metrics, checkpoint=cfg.checkpoint)
+
+
+def measure_losses(
+    folder: Path,
+    checkpoint: str = "best",
+    *,
+    batch_size: int | None = None,
+    accelerator: str | None = None,
+    data_root: str | None = None,
+) -> Path:
+    """Computes a run's loss on each of its training images, with training's own encoder and loss, nothing augmented.
+
+    Args:
+        folder: of the run.
+        checkpoint: one of `CHECKPOINTS`.
+        batch_size: samples that go through the model together; None for the run's `eval_batch_size`.
+        accelerator: None for the run's.
+        data_root: folder of the data set on this machine; None for the run's.
+
+    Returns:
+        The file for `curriculum.difficulty.losses`.
+
+    Raises:
+        UserError: for whatever the user can fix, before anything slow wherever possible.
+    """
+    quiet_libraries()
+    run = RunFolder.open(folder)
+    here = moved(config_of(run), batch_size=batch_size, accelerator=accelerator, data_root=data_root)
+    settings = Settings.from_config(here)
+    trainer, module, data = _trained_parts(run, settings, TRAIN, checkpoint, [])
+    batches: Any = trainer.predict(module, datamodule=data)
+    file = run.losses_file(checkpoint)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_losses(file, {image_id: loss for batch in batches for image_id, loss in batch.items()})
+    return file
+
+
+def _trained_parts(
+    run: RunFolder, settings: Settings, split: str, checkpoint: str, callbacks: list[L.Callback]
+) -> tuple[L.Trainer, ReportModule, ReportDataModule]:
+    """Trainer, module and data of a run that was trained, to ask it about one split."""
+    if checkpoint != "none":
+        require_adapter(run.adapter(checkpoint))
     require(settings.requirements())
     _use_threads(settings)
-    folder = run.evaluation(cfg.split, cfg.checkpoint)
-    quarantine = folder / "quarantine.csv"
+    quarantine = run.evaluation(split, checkpoint) / "quarantine.csv"
     quarantine.unlink(missing_ok=True)  # of an earlier evaluation
-    data = data_module(settings, quarantine, evaluated_split=cfg.split, splits=[cfg.split])
-    if run.splits_file.exists():
-        check_not_trained_on(pd.read_parquet(run.splits_file), data.splits[cfg.split], cfg.split)
+    data = data_module(settings, quarantine, evaluated_split=split, splits=[split])
+    if split != TRAIN and run.splits_file.exists():
+        check_not_trained_on(pd.read_parquet(run.splits_file), data.splits[split], split)
     base = _base_model(settings)
-    model = base if cfg.checkpoint == "none" else load_adapter(base, run.adapter(cfg.checkpoint))
+    model = base if checkpoint == "none" else load_adapter(base, run.adapter(checkpoint))
     module = ReportModule(model, data.encoder, settings.trainer, max_new_tokens=settings.model.max_new_tokens)
-    trainer = _trainer(settings, run, [PredictionWriter(folder)], logger=False, enable_checkpointing=False)
-    return _test(trainer, module, data, folder, metrics, checkpoint=cfg.checkpoint)
+    return _trainer(settings, run, callbacks, logger=False, enable_checkpointing=False), module, data
 
 
 def _check_evaluation(cfg: DictConfig) -> MetricsSection:

@@ -35,6 +35,7 @@ IDENTITY_OF_TRAINER = ("precision", "effective_batch_size", "gradient_clip", "mo
 CHANGEABLE = (
     "model.defaults", "model.about", "data.about", "data.root", "data.source.root", "data.requires", "data.num_workers",
     "data.threads", "data.prefetch", "data.cache", "data.source.cache_dir", "data.max_broken_fraction",
+    "curriculum.difficulty.losses",  # what is in it is compared by the checkpoint
 )  # fmt: skip
 
 

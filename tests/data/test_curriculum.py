@@ -136,6 +136,8 @@ def test_the_config_chooses(compose: Compose, name: str, kind: type[Curriculum])
         ("curriculum.pace.full_at=1.5", "full_at must be above 0 and at most 1"),
         ("curriculum.pace.review=1", "review must be at least 0 and below 1"),
         ("curriculum.difficulty.rarity_scale=square", "rarity_scale must be one of log, tiers"),
+        ("curriculum/difficulty=model_loss", "make them with `xrayexp losses RUN`"),
+        ("curriculum.difficulty.losses=losses.csv", "losses is not used while model_loss is 0"),
     ],
 )
 def test_mistakes_are_named(compose: Compose, override: str, message: str) -> None:

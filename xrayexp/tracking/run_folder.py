@@ -27,7 +27,7 @@ class RunFolder:
     split_balance.csv  how evenly every finding is spread over the splits
     quarantine.csv     images that could not be read; not there when all could
     samples/           what the model said of a few images, at every validation
-    evaluation/SPLIT   predictions.jsonl, metrics.json and the table
+    evaluation/SPLIT   predictions.jsonl, metrics.json and the table; for train losses.csv
     summary.json       the run in a few numbers
     export/CHECKPOINT  the adapter merged into its base, when it was exported
     """
@@ -130,6 +130,10 @@ class RunFolder:
     def evaluation(self, split: str, checkpoint: str) -> Path:
         """Where the evaluation of a checkpoint on a split is written."""
         return self.path / "evaluation" / (split if checkpoint == "best" else f"{split}_{checkpoint}")
+
+    def losses_file(self, checkpoint: str) -> Path:
+        """The loss of a checkpoint on every training image."""
+        return self.evaluation("train", checkpoint) / "losses.csv"
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

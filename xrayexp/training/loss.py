@@ -28,8 +28,33 @@ def supervised_loss_sum(model: PreTrainedModel, inputs: dict[str, torch.Tensor],
     Returns:
         The sum, so that micro-batches of different length add up to the same mean over an effective batch.
     """
+    logits, targets, _ = _supervised(model, inputs, labels)
+    return functional.cross_entropy(logits, targets, reduction="sum")
+
+
+def supervised_loss_means(
+    model: PreTrainedModel, inputs: dict[str, torch.Tensor], labels: torch.Tensor
+) -> torch.Tensor:
+    """Mean of the same cross-entropy over the supervised tokens of each sample, float32 [batch].
+
+    Args:
+        model: as for `supervised_loss_sum`.
+        inputs: likewise.
+        labels: likewise; every sample has a supervised token.
+    """
+    logits, targets, supervised = _supervised(model, inputs, labels)
+    losses = functional.cross_entropy(logits, targets, reduction="none")  # [supervised tokens]
+    rows = supervised.nonzero()[:, 0]  # the sample of each
+    sums = losses.new_zeros(len(labels)).index_add(0, rows, losses)
+    return sums / rows.bincount(minlength=len(labels))
+
+
+def _supervised(
+    model: PreTrainedModel, inputs: dict[str, torch.Tensor], labels: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Logits [supervised tokens, vocabulary], targets [supervised tokens], and a mask of them [batch, tokens - 1]."""
     hidden = model.model(**inputs, use_cache=False).last_hidden_state  # [batch, tokens, hidden]
     targets = labels[:, 1:]  # the state at token t predicts token t + 1
     supervised = targets != IGNORED
-    logits = model.get_output_embeddings()(hidden[:, :-1][supervised])  # [supervised tokens, vocabulary]
-    return functional.cross_entropy(logits.float(), targets[supervised], reduction="sum")
+    logits = model.get_output_embeddings()(hidden[:, :-1][supervised])
+    return logits.float(), targets[supervised], supervised

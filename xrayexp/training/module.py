@@ -21,7 +21,7 @@ from xrayexp.metrics.structured import structured_metrics
 from xrayexp.training.checkpoint import HEADER, header
 from xrayexp.training.config import MONITORS
 from xrayexp.training.generation import Generated, generate
-from xrayexp.training.loss import supervised_loss_sum
+from xrayexp.training.loss import supervised_loss_means, supervised_loss_sum
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -265,6 +265,23 @@ class ReportModule(L.LightningModule):
             RUNNING_METRIC, share, prog_bar=True, logger=False, on_step=True, on_epoch=False, batch_size=len(batch)
         )
         return written
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, float | None]:
+        """The loss of every image's report, in nats per token, by ImageID; None for an image that is broken."""
+        losses: dict[str, float | None] = {image.image_id: None for image in batch.broken}
+        if not batch.samples:
+            return losses
+        together = batch.padded().to(self.device)
+        try:
+            means = supervised_loss_means(base_model(self.model), together.inputs, together.labels).tolist()
+        except torch.OutOfMemoryError as error:
+            raise OutOfMemoryError(
+                f"out of memory with {len(batch)} samples together: give a smaller --batch-size"
+            ) from error
+        losses |= {sample.example.image_id: mean for sample, mean in zip(together.samples, means, strict=True)}
+        if bad := [name for name, loss in losses.items() if loss is not None and not math.isfinite(loss)]:
+            raise DataError(f"the loss of {', '.join(bad)} is not finite: look at the run's adapter and these images")
+        return losses
 
     def on_validation_epoch_end(self) -> None:
         metrics = structured_metrics(self.scored, bootstrap=0)
