@@ -32,11 +32,11 @@ class FrozenWeight:
 
     @classmethod
     def of(cls, layer: torch.nn.Module) -> FrozenWeight | None:
-        """The layer's weight; None if the layer is of another kind, is trained, or holds no numbers yet."""
+        """The layer's weight; None if the layer is of another kind, is trained, or is not quantised yet."""
         if not isinstance(layer, Linear4bit | Linear8bitLt) and type(layer) is not torch.nn.Linear:
             return None
         weight = layer.weight
-        if weight.requires_grad or weight.device.type == "meta":
+        if weight.requires_grad:
             return None
         if isinstance(layer, Linear4bit):
             state = getattr(weight, "quant_state", None)
