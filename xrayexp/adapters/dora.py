@@ -72,6 +72,7 @@ def _factored(parent: Any) -> Any:
         def update_layer(self, *args: Any, **kwargs: Any) -> None:
             super().update_layer(*args, **kwargs)
             _factor_magnitudes(self)
+            _keep_scales(self)
 
         def merge(self, *args: Any, **kwargs: Any) -> None:
             super().merge(*args, **kwargs)
@@ -124,6 +125,13 @@ def _single_dora(layer: Any) -> str | None:
     if type(layer.lora_variant.get(name)) is not DoraLinearVariant or layer.lora_B[name].bias is not None:
         return None
     return name if isinstance(layer.lora_dropout[name], torch.nn.Identity) or not layer.training else None
+
+
+def _keep_scales(layer: Any) -> None:
+    """PEFT makes a new parameter of an 8-bit weight on a CPU when it adds an adapter, and loses its scales."""
+    weight, state = layer.get_base_layer().weight, getattr(layer.get_base_layer(), "state", None)
+    if state is not None and getattr(weight, "CB", None) is not None and weight.SCB is None:
+        weight.SCB = state.SCB
 
 
 def _adapter_dtype(x: Tensor, weight: Tensor) -> torch.dtype:

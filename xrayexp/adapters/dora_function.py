@@ -15,7 +15,10 @@ from torch.autograd.function import once_differentiable
 
 from xrayexp.adapters.frozen import FrozenWeight
 
-_BLOCK = 1 << 18  # numbers in a block of activations on a CPU: 1 MiB as float32
+# Activations are taken in blocks of rows: of so many numbers (1 MiB as float32 on a CPU, which stays in its cache) where
+# they are computed with in float32, and of so many rows before they are multiplied by the weight.
+_CPU_NUMBERS, _NUMBERS = 1 << 18, 1 << 22
+_CPU_ROWS, _ROWS = 256, 2048
 
 
 def weight_norm(frozen: FrozenWeight, a: Tensor, b: Tensor, scaling: float) -> Tensor:
@@ -49,8 +52,8 @@ class DoraFunction(torch.autograd.Function):
     """A DoRA layer without bias, forward and backward, with one dequantised weight at a time.
 
     The dequantised W serves the base product and W A^T, and goes; the backward pass dequantises it once more, as
-    plain LoRA does. What is kept for it is x, which LoRA keeps too, x A^T and y: the magnitude's gradient needs
-    u = (n / m) y, and y lives on as the input of what follows, while u would be kept for this alone.
+    plain LoRA does. What is kept beyond LoRA's x and x A^T is W x, which the magnitude's gradient needs. The output
+    could stand in for it, but for its second rounding, which makes that gradient less exact than PEFT's.
     """
 
     @staticmethod
@@ -67,18 +70,17 @@ class DoraFunction(torch.autograd.Function):
             scaling: LoRA's scale s.
         """
         with torch.autocast(x.device.type, enabled=False):
-            low_a, low_b = a.to(x.dtype), b.to(x.dtype)
+            low_a = a.to(x.dtype)
             dense = frozen.dense()  # [out, in]
-            y = x @ dense.t()
+            base = x @ dense.t()
             products = dense @ low_a.t()
             squares = frozen.squared_row_norms(dense)
             del dense
-            ratio = m.float() / factored_norm(squares, products, a, b, scaling)
+            norm = factored_norm(squares, products, a, b, scaling)
             h = x @ low_a.t()  # [rows, rank]
-            y.addmm_(h, low_b.t(), alpha=scaling)
-            for block in _blocks(y):
-                block.mul_(ratio)
-        ctx.save_for_backward(x, h, y, a, b, m, ratio)
+            y = torch.empty_like(base) if ctx.needs_input_grad[3] else base
+            _add_and_scale(base, h, b, scaling, m.float() / norm, y)
+        ctx.save_for_backward(x, h, base if y is not base else None, a, b, m, norm)
         ctx.frozen, ctx.scaling = frozen, scaling
         return y
 
@@ -86,31 +88,51 @@ class DoraFunction(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """Gradients of x, a, b and m, in their types."""
-        x, h, y, a, b, m, ratio = ctx.saved_tensors
+        x, h, base, a, b, m, norm = ctx.saved_tensors
+        needed = ctx.needs_input_grad
+        grad_x = grad_a = grad_b = grad_m = None
         with torch.autocast(grad.device.type, enabled=False):
-            grad = grad.contiguous()
-            grad_m = _magnitude_gradient(grad, y, m) if ctx.needs_input_grad[3] else None
-            scaled = torch.empty_like(grad)  # the gradient of u, [rows, out]
-            for block, out in zip(_blocks(grad), _blocks(scaled), strict=True):
-                torch.mul(block, ratio, out=out)
-            grad_h = (scaled @ b.to(grad.dtype)).mul_(ctx.scaling)  # [rows, rank]
-            grad_a = (grad_h.t() @ x).to(a.dtype) if ctx.needs_input_grad[1] else None
-            grad_b = (scaled.t() @ h).to(b.dtype).mul_(ctx.scaling) if ctx.needs_input_grad[2] else None
-            grad_x = None
-            if ctx.needs_input_grad[0]:
-                grad_x = (scaled @ ctx.frozen.dense()).addmm_(grad_h, a.to(grad.dtype))
+            ratio = m.float() / norm
+            scale = ctx.scaling * ratio[:, None]  # [out, 1]
+            if needed[2] or needed[3]:
+                outer = (grad.t() @ h).float()  # [out, rank]
+                grad_b = (scale * outer).to(b.dtype)
+            if needed[3]:
+                change = (outer * b).sum(dim=1).mul_(ctx.scaling)
+                grad_m = ((_column_sums(grad, base) + change) / norm).to(m.dtype)
+            grad_h = grad @ (scale * b).to(grad.dtype)  # [rows, rank]
+            if needed[1]:
+                grad_a = (grad_h.t() @ x).to(a.dtype)
+            if needed[0]:
+                grad_x = _scale_and_multiply(grad, ratio, ctx.frozen.dense()).addmm_(grad_h, a.to(grad.dtype))
         return grad_x, grad_a, grad_b, grad_m, None, None
 
 
-def _magnitude_gradient(grad: Tensor, y: Tensor, m: Tensor) -> Tensor:
-    """sum over rows of grad * u / n, which is grad * y / m, [out]. A magnitude of exactly 0 stays where it is."""
-    total = torch.zeros_like(m, dtype=torch.float32)
-    for block, out in zip(_blocks(grad), _blocks(y), strict=True):
-        total += (block * out).sum(dim=0, dtype=torch.float32)
-    return torch.where(m == 0, 0.0, total / m).to(m.dtype)
+def _add_and_scale(base: Tensor, h: Tensor, b: Tensor, scaling: float, ratio: Tensor, y: Tensor) -> None:
+    """y <- ratio * (base + s h B^T), in float32 and rounded once; y: [rows, out], h: [rows, rank], ratio: [out]."""
+    transposed = b.float().t()
+    numbers = _CPU_NUMBERS if y.is_cpu else _NUMBERS
+    for block, small, out in _blocks(numbers // y.shape[1], base, h, y):
+        total = torch.addmm(block.float(), small.float(), transposed, alpha=scaling)
+        torch.mul(total, ratio, out=out) if out.dtype == total.dtype else out.copy_(total.mul_(ratio))
 
 
-def _blocks(rows: Tensor) -> Iterator[Tensor]:
-    """[rows, out] in blocks of rows: where types differ, CPU kernels first copy their operands to the wider type."""
-    one_pass = rows.device.type != "cpu"
-    yield from rows.split(max(1, len(rows) if one_pass else _BLOCK // rows.shape[1]))
+def _column_sums(grad: Tensor, base: Tensor) -> Tensor:
+    """Sums over rows of grad * base, in float32, [out]."""
+    total = torch.zeros(grad.shape[1], device=grad.device)
+    for block, factor in _blocks((_CPU_NUMBERS if grad.is_cpu else _NUMBERS) // grad.shape[1], grad, base):
+        total += (block.float() * factor).sum(dim=0)
+    return total
+
+
+def _scale_and_multiply(grad: Tensor, ratio: Tensor, dense: Tensor) -> Tensor:
+    """(grad * ratio) W, [rows, in]."""
+    product = grad.new_empty(len(grad), dense.shape[1])
+    for block, out in _blocks(_CPU_ROWS if grad.is_cpu else _ROWS, grad, product):
+        torch.mm((block * ratio).to(grad.dtype), dense, out=out)
+    return product
+
+
+def _blocks(rows: int, *tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Tensors of as many rows each, in blocks of `rows` rows."""
+    return zip(*(tensor.split(max(1, rows)) for tensor in tensors), strict=True)
