@@ -71,8 +71,7 @@ def _factored(parent: Any) -> Any:
 
         def update_layer(self, *args: Any, **kwargs: Any) -> None:
             super().update_layer(*args, **kwargs)
-            _factor_magnitudes(self)
-            _keep_scales(self)
+            _adopt(self)
 
         def merge(self, *args: Any, **kwargs: Any) -> None:
             super().merge(*args, **kwargs)
@@ -127,13 +126,6 @@ def _single_dora(layer: Any) -> str | None:
     return name if isinstance(layer.lora_dropout[name], torch.nn.Identity) or not layer.training else None
 
 
-def _keep_scales(layer: Any) -> None:
-    """PEFT makes a new parameter of an 8-bit weight on a CPU when it adds an adapter, and loses its scales."""
-    weight, state = layer.get_base_layer().weight, getattr(layer.get_base_layer(), "state", None)
-    if state is not None and getattr(weight, "CB", None) is not None and weight.SCB is None:
-        weight.SCB = state.SCB
-
-
 def _adapter_dtype(x: Tensor, weight: Tensor) -> torch.dtype:
     """The type in which PEFT multiplies by the adapter's matrices."""
     device = x.device.type
@@ -179,7 +171,7 @@ def factor_dora(model: torch.nn.Module) -> int:
             continue
         if type(layer) in _FACTORED and not layer.ephemeral_gpu_offload and FrozenWeight.of(layer.get_base_layer()):
             layer.__class__ = _FACTORED[type(layer)]
-            _factor_magnitudes(layer)
+            _adopt(layer)
             changed += 1
         elif not type(layer) in _FACTORED.values():
             left.add(name)
@@ -206,7 +198,12 @@ def init_magnitude(model: torch.nn.Module) -> None:
                 magnitude.weight.data.copy_(weight_norm(frozen, *factors, layer.scaling[name]))
 
 
-def _factor_magnitudes(layer: LoraLayer) -> None:
+def _adopt(layer: Any) -> None:
+    """Puts right what PEFT has just added to a layer."""
     for magnitude in layer.lora_magnitude_vector.values():
-        if type(magnitude) is DoraLinearLayer and not magnitude.fan_in_fan_out:
+        if type(magnitude) is DoraLinearLayer:
             magnitude.__class__ = FactoredDoraLinearLayer
+    base = layer.get_base_layer()
+    # On a CPU PEFT makes a new parameter of an 8-bit weight, and if the layer has run before, the scales are lost.
+    if isinstance(layer, Linear8bitLt) and base.weight.CB is not None and base.weight.SCB is None:
+        base.weight.SCB = base.state.SCB
