@@ -107,7 +107,7 @@ def test_it_learns(trained_run: TrainingSummary) -> None:
 
 CHOICES = [
     ["adapter=dora", "scheduler=one_cycle", "optimizer=paged_adamw_8bit"],
-    ["adapter=delora", "quantization=none", "scheduler=constant"],
+    ["adapter=delora", "scheduler=constant"],
     ["quantization=int8", "adapter.target=attention"],
     ["trainer=debug", "trainer.max_steps=2"],
     ["trainer.precision=bf16-mixed", "trainer.gradient_checkpointing=true", "adapter.target=language"],
@@ -184,7 +184,7 @@ WRONG = [
     (["adapter=loraa"], "adapter=lora"),
     (["trainer.max_step=5"], "trainer.max_steps"),
     (["trainer.max_steps=0"], "trainer.max_steps"),
-    (["adapter=delora"], "quantization=none"),
+    (["adapter=delora", "adapter.quantized_base=false"], "quantization=none"),
     (["adapter.target=vision_towr"], "adapter.target"),
     (["adapter.target=.*"], "adapter.target"),
     (["adapter.modules_to_save=[lm_haed]"], "lm_haed"),

@@ -28,6 +28,9 @@ def attach_adapter(model: PreTrainedModel, section: AdapterSection) -> PeftModel
     """
     from peft import get_peft_model
 
+    from xrayexp.adapters.delora import quantized_delora
+    from xrayexp.adapters.dora import factor_dora, init_magnitude
+
     if is_quantized(model) and not section.quantized_base:
         raise ConfigError([section.needs_unquantized])
     for wanted in section.modules_to_save or ():
@@ -39,7 +42,11 @@ def attach_adapter(model: PreTrainedModel, section: AdapterSection) -> PeftModel
         task_type="CAUSAL_LM",
         _convert_="all",
     )
-    return get_peft_model(model, config)
+    with quantized_delora():
+        adapted = get_peft_model(model, config)
+    factor_dora(adapted)
+    init_magnitude(adapted)
+    return adapted
 
 
 def save_adapter(model: PeftModel, processor: ProcessorMixin, folder: Path) -> None:
@@ -68,8 +75,13 @@ def load_adapter(model: PreTrainedModel, folder: Path) -> PeftModel:
     """
     from peft import PeftModel
 
+    from xrayexp.adapters.delora import quantized_delora
+    from xrayexp.adapters.dora import factor_dora
+
     require_adapter(folder)
-    adapted = PeftModel.from_pretrained(model, str(folder))
+    with quantized_delora():
+        adapted = PeftModel.from_pretrained(model, str(folder))
+    factor_dora(adapted)
     _require_same_tensors(adapted, folder)
     return adapted
 

@@ -14,7 +14,7 @@ class AdapterSection:
         name: short name, for the run folder and tables.
         lr_scale: learning rate as a multiple of the model's default; the optimiser's YAML refers to it.
         target: a name of `xrayexp.adapters.targets.TARGETS` or a regular expression of module names.
-        quantized_base: whether PEFT's implementation works on quantised weights.
+        quantized_base: whether the method works on quantised weights.
         peft: the `_target_` and arguments of a `peft.PeftConfig`.
         r: rank, for methods that have one.
         alpha: the method's scale (LoRA's alpha, DeLoRA's lambda), for methods that have one.
