@@ -99,7 +99,7 @@ def load_adapter(model: PreTrainedModel, folder: Path) -> PeftModel:
     Raises:
         DataError: when the folder holds no adapter, or one of another base model.
     """
-    from peft import PeftModel
+    from peft import PeftModel, load_peft_weights
 
     require_adapter(folder)
     mapping = key_mapping(model)
@@ -113,8 +113,11 @@ def load_adapter(model: PreTrainedModel, folder: Path) -> PeftModel:
         ) from error
     _require_same_tensors(adapted, folder, mapping)
     keep_output_type(adapted)
-    if keep_projector_exact(adapted):
-        _put(adapted, folder, mapping)  # again, since PEFT has rounded it to the type of the base model
+    if keep_projector_exact(adapted):  # PEFT has rounded it to the type of the base model
+        stored = load_peft_weights(str(folder), device=str(adapted.device), key_mapping=mapping)
+        inside = f"{PROJECTOR}.modules_to_save.{adapted.active_adapter}."
+        projector = {n.replace(f"{PROJECTOR}.", inside): t for n, t in stored.items() if f"{PROJECTOR}." in n}
+        adapted.load_state_dict(projector, strict=False)
     return adapted
 
 
