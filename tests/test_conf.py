@@ -25,7 +25,7 @@ OPTIONS = sorted(
 ROOTS = sorted(path.stem for path in CONF.glob("*.yaml"))
 BIG = ["medgemma15", "medgemma10", "gemma3_4b"]
 # What a choice needs beside it, where it does not work alone.
-COMPANIONS = {("adapter", "delora"): ["quantization=none"]}
+COMPANIONS = {("adapter", name): ["quantization=none"] for name in ("c3a", "delora")}
 HYDRAS_OWN = {"_target_", "_partial_", "_convert_", "_recursive_", "_args_"}
 
 

@@ -45,9 +45,7 @@ def fit(parts: Any, folder: Path, *, resume: Path | None = None) -> dict[str, to
 QUICK = {"adalora", "lora_fa", "vera"}
 
 
-@pytest.mark.parametrize(
-    "method", [m if m in QUICK else pytest.param(m, marks=pytest.mark.slow) for m in METHODS]
-)
+@pytest.mark.parametrize("method", [m if m in QUICK else pytest.param(m, marks=pytest.mark.slow) for m in METHODS])
 def test_it_goes_on_exactly(build: Build, compose: Callable[..., DictConfig], tmp_path: Path, method: str) -> None:
     """Six steps, and three more from the checkpoint after three, in another model: no digit differs."""
     quantization = "nf4" if compose(f"adapter={method}").adapter.quantized_base else "none"
