@@ -24,7 +24,7 @@ def test_plan_tunes_every_adapter_before_its_seeds() -> None:
     assert grids["vera"] == [3.3, 10.0, 30.0]
 
 
-def tested(micro_f1: float, **others: float) -> Values:
+def measured(micro_f1: float, **others: float) -> Values:
     test = {"micro_f1": micro_f1, "exact_match": micro_f1, "unparseable_rate": 0.0} | others
     return {"test": test, "cpu_seconds": 60.0, "fit_cpu_seconds": 30.0, "trainable_parameters": 7}
 
@@ -32,8 +32,8 @@ def tested(micro_f1: float, **others: float) -> Values:
 @pytest.fixture
 def rows() -> Rows:
     tuning = {"scores": {"1": 0.5, "3": 0.4}, "chosen": 1.0, "cpu_seconds": 120.0}
-    lora = {f"lora-{seed}": tested(0.9 + 0.01 * seed) for seed in range(3)}
-    dora = {f"dora-{seed}": tested(0.92 + 0.01 * seed + 0.001 * (seed - 1)) for seed in range(3)}
+    lora = {f"lora-{seed}": measured(0.9 + 0.01 * seed) for seed in range(3)}
+    dora = {f"dora-{seed}": measured(0.92 + 0.01 * seed + 0.001 * (seed - 1)) for seed in range(3)}
     return {"lora-tuning": tuning, **lora, "dora-tuning": tuning, **dora}
 
 
@@ -50,7 +50,7 @@ def test_claims_count_tuning_and_break_one_by_one(rows: Rows) -> None:
     found = claims(rows)
     assert all(claim.holds for claim in found)
     assert found[0].value == pytest.approx((2 * 120 + 6 * 60) / 60)
-    for changed, broken in (({"cpu_seconds": 1e5}, 0), (tested(0.1), 1), (tested(0.9, unparseable_rate=0.2), 2)):
+    for changed, broken in (({"cpu_seconds": 1e5}, 0), (measured(0.1), 1), (measured(0.9, unparseable_rate=0.2), 2)):
         worse = {**rows, "lora-0": {**rows["lora-0"], **changed}, "lora-1": {**rows["lora-1"], **changed}}
         assert [claim.holds for claim in claims(worse)].index(False) == broken
 
