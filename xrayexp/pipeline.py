@@ -14,6 +14,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from xrayexp.adapters.attach import (
+    adapted_layers,
     attach_adapter,
     base_model,
     load_adapter,
@@ -73,6 +74,7 @@ def train(cfg: DictConfig) -> TrainingSummary:
     """
     quiet_libraries()
     settings = Settings.from_config(cfg)
+    settings.require_training()
     require(settings.requirements())
     run, checkpoint = _run_folder(settings)
     with recorded(run, settings.cfg, own_overrides(), checkpoint):
@@ -102,7 +104,7 @@ def _train(settings: Settings, run: RunFolder, checkpoint: Path | None) -> Train
     with tracked(loggers, settings.cfg):
         best = BestAdapter(run.checkpoints, settings.trainer.monitor)
         trainer = _training_trainer(settings, run, best, data.batches_per_epoch, loggers)
-        module = _training_module(settings, data.encoder)
+        module = _training_module(settings, data)
         summary = _fit(settings, run, trainer, module, data, best, checkpoint)
         write_json(run.summary_file, summary.to_json())
         if settings.test:
@@ -251,8 +253,9 @@ def _base_model(settings: Settings) -> PreTrainedModel:
     )
 
 
-def _training_module(settings: Settings, encoder: ReportEncoder) -> ReportModule:
-    model = attach_adapter(_base_model(settings), settings.adapter)
+def _training_module(settings: Settings, data: ReportDataModule) -> ReportModule:
+    total_steps = settings.trainer.total_steps(data.batches_per_epoch)
+    model = attach_adapter(_base_model(settings), settings.adapter, total_steps)
     if settings.init_from is not None and settings.resume is None:
         restore_adapter(model, Path(settings.init_from))
     if settings.trainer.gradient_checkpointing:
@@ -260,7 +263,7 @@ def _training_module(settings: Settings, encoder: ReportEncoder) -> ReportModule
     model.train()  # transformers loads models in evaluation mode, where dropout does nothing
     return ReportModule(
         model,
-        encoder,
+        data.encoder,
         settings.trainer,
         optimizer=settings.optimizer(),
         scheduler=settings.scheduler(),
@@ -300,9 +303,11 @@ def _fit(
     checkpoint: Path | None,
 ) -> TrainingSummary:
     trainable, total = trainable_parameters(module.model)
+    layers = adapted_layers(module.model)  # type: ignore[arg-type]
     counts = f"{trainable:,} of {total:,} parameters"
-    log.info("adapter %s on %s: %s are trained", settings.adapter.name, settings.adapter.target, counts)
-    log_facts(trainer.loggers, {"trainable_parameters": trainable, "total_parameters": total})
+    log.info("adapter %s on %s (%s): %s are trained", settings.adapter.name, settings.adapter.target, layers, counts)
+    facts = {"trainable_parameters": trainable, "total_parameters": total, "adapted_layers": layers}
+    log_facts(trainer.loggers, facts)
     forget_peak(settings.trainer.device)
     trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     if best.validated_step not in (None, trainer.global_step):

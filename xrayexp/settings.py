@@ -71,7 +71,7 @@ class Settings:
             raise ConfigError(problems or [str(error).splitlines()[0]]) from None
         problems += check_optimization(resolved.get("optimizer"), resolved.get("scheduler"))
         problems += check_callbacks(resolved.get("callbacks"))
-        problems += _between_rooms(**parsed)  # type: ignore[arg-type]
+        problems += _between_rooms(**parsed, init_from=cfg.get("init_from"))  # type: ignore[arg-type]
         if problems:
             raise ConfigError(problems)
         scalars = {name: resolved[name] for name in ("seed", "test", "resume", "init_from")}
@@ -89,6 +89,18 @@ class Settings:
         if self.data.requires is not None:
             checks.append(instantiate(self.data.requires))
         return [*checks, *logger_packages(self.cfg.get("logger") or {})]
+
+    def require_training(self) -> None:
+        """Passes when there is something to train; a config without it can still be evaluated.
+
+        Raises:
+            ConfigError: there is not.
+        """
+        if not self.adapter.trains_something:
+            raise ConfigError(
+                [f"adapter={self.adapter.name} trains nothing: choose adapter=lora or another, or add "
+                 "adapter.train_projector=true; evaluate.py with checkpoint=none asks the base model"]
+            )  # fmt: skip
 
     def augmenter(self) -> Augmentation | None:
         """The random changes of training images, or None."""
@@ -142,6 +154,8 @@ def _between_rooms(
         )
     if adapter and adapter.ensure_weight_tying and not adapter.modules_to_save:
         found.append("adapter.ensure_weight_tying=true needs adapter.modules_to_save=[lm_head,embed_tokens]")
+    if adapter and adapter.phases and others.get("init_from") is not None:
+        found.append(f"init_from: adapter={adapter.name} cannot start from an adapter, whose ranks are pruned already")
     if model and trainer and trainer.accelerator == "cpu" and model.attention == "flash_attention_2":
         found.append("model.attention=flash_attention_2 needs trainer.accelerator=gpu; use model.attention=sdpa")
     return found

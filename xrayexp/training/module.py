@@ -13,7 +13,8 @@ import torch
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from xrayexp.adapters.attach import base_model
+from xrayexp.adapters.adalora import allocate_ranks, allocation_state, orthogonality, restore_allocation
+from xrayexp.adapters.attach import adapter_parameters, base_model
 from xrayexp.data.report import Report, parse_report
 from xrayexp.errors import DataError, UserError
 from xrayexp.metrics.samples import ScoredReport, per_sample
@@ -113,6 +114,7 @@ class ReportModule(L.LightningModule):
         scheduler: Any = self.lr_schedulers()
         rate = scheduler.get_last_lr()[0]
         self._step(optimizer)
+        allocate_ranks(self.model, self.global_step)
         scheduler.step()
         data.advance()
         self.log("train/loss", loss, prog_bar=True, batch_size=len(batch))
@@ -161,6 +163,8 @@ class ReportModule(L.LightningModule):
             loss = supervised_loss_sum(base_model(self.model), on_device.inputs, on_device.labels) / tokens
             self.manual_backward(loss)
             losses.append(loss.detach())
+        if (penalty := orthogonality(self.model)) is not None:
+            self.manual_backward(penalty)
         values: list[float] = torch.stack(losses).tolist()  # one synchronisation with the device
         bad = [micro for micro, loss in zip(micro_batches, values, strict=True) if not math.isfinite(loss)]
         if bad:
@@ -188,22 +192,22 @@ class ReportModule(L.LightningModule):
     # --- checkpoints ---
 
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
-        """What is trained, by name; the base model is in no checkpoint."""
-        return {name: p.detach() for name, p in self.named_parameters() if p.requires_grad}
+        """The adapter, by name; the base model is in no checkpoint."""
+        return {f"model.{name}": p.detach() for name, p in adapter_parameters(self.model).items()}
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> None:
-        """Puts trained parameters back.
+        """Puts the adapter's parameters back.
 
         Raises:
-            DataError: the model trains other parameters, or some of another shape.
+            DataError: the model has another adapter, or one of another shape.
         """
-        trained = self.state_dict()
-        shapes, stored = ({name: p.shape for name, p in state.items()} for state in (trained, state_dict))
+        adapter = self.state_dict()
+        shapes, stored = ({name: p.shape for name, p in state.items()} for state in (adapter, state_dict))
         if differing := sorted(name for name in shapes.keys() | stored.keys() if shapes.get(name) != stored.get(name)):
             raise DataError(
                 f"the checkpoint is one of another adapter: {len(differing)} tensors differ, such as {differing[0]}"
             )
-        for name, parameter in trained.items():
+        for name, parameter in adapter.items():
             parameter.copy_(state_dict[name])
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -211,6 +215,7 @@ class ReportModule(L.LightningModule):
             "asked_micro_batch_size": self.settings.micro_batch_size,
             "micro_batch_size": self.micro_batch_size,
             "halved": self.halved,
+            "allocation": allocation_state(self.model),
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -225,6 +230,7 @@ class ReportModule(L.LightningModule):
         self.halved = stored["halved"]
         if stored["asked_micro_batch_size"] == self.settings.micro_batch_size:  # else the user knows better
             self.micro_batch_size = stored["micro_batch_size"]
+        restore_allocation(self.model, stored["allocation"])
 
     # --- evaluation ---
 
