@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 from itertools import product
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,28 +70,26 @@ def suspicions(index: pd.DataFrame) -> list[str]:
     Args:
         index: of `xrayexp.data.image_index`.
     """
-    long, short = index[["height", "width"]].max(axis="columns"), index[["height", "width"]].min(axis="columns")
-    percent = "{:.0%} of its pixels ".format
-    likeness = index["upright"].map("(likeness {:.2f})".format)
-    unlike = (index["upright"] < LEAST_UPRIGHT) & (index["turned"] < LEAST_TURNED)
-    rules: list[tuple[pd.Series[bool], str | pd.Series[str]]] = [
-        (index["one_grey"] > MOST_OF_ONE_GREY, index["one_grey"].map(percent) + "have one grey value"),
-        (index["coloured"] > MOST_COLOURED, index["coloured"].map(percent) + "are coloured"),
-        (long > LONGEST * short, "one side is more than twice the other"),
-        (unlike, "no dark lungs beside a bright middle " + likeness),
-        (index["inverted"] > index["turned"] + MOST_INVERTED, "looks inverted: bright lungs beside a dark middle"),
-    ]
-    reasons: list[list[str]] = [[] for _ in range(len(index))]
-    for holds, words in rules:
-        texts = [words] * len(index) if isinstance(words, str) else words
-        for found, hit, text in zip(reasons, holds, texts, strict=True):
-            if hit:
-                found.append(text)
-    constant, readable = index["low"] == index["high"], index["reason"] == ""
-    return [
-        "" if not fine else CONSTANT if same else "; ".join(found)
-        for found, same, fine in zip(reasons, constant, readable, strict=True)
-    ]
+    return [_suspicion(record) for record in index.itertuples()]
+
+
+def _suspicion(record: Any) -> str:
+    if record.reason:
+        return ""
+    if record.low == record.high:
+        return CONSTANT
+    found = []
+    if record.one_grey > MOST_OF_ONE_GREY:
+        found.append(f"{record.one_grey:.0%} of its pixels have one grey value")
+    if record.coloured > MOST_COLOURED:
+        found.append(f"{record.coloured:.0%} of its pixels are coloured")
+    if max(record.height, record.width) > LONGEST * min(record.height, record.width):
+        found.append(f"{record.width} x {record.height} pixels are an odd shape")
+    if record.upright < LEAST_UPRIGHT and record.turned < LEAST_TURNED:
+        found.append(f"no dark lungs beside a bright middle (likeness {record.upright:.2f})")
+    if record.inverted > record.turned + MOST_INVERTED:
+        found.append("looks inverted: bright lungs beside a dark middle")
+    return "; ".join(found)
 
 
 def _ranks(image: NDArray[np.uint8]) -> NDArray[np.float64]:
