@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         Exception: whatever the user cannot fix, that is, a bug.
     """
     prepare_environment()
-    arguments = _parser().parse_args(argv)
+    arguments = _parse(argv)
     try:
         return int(arguments.command(arguments))
     except KeyboardInterrupt:
@@ -43,6 +43,17 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         print(f"error: {message}", file=sys.stderr)
         return USER_ERROR
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Reads the arguments; overrides may stand on both sides of options, which argparse takes for a mistake."""
+    parser = _parser()
+    arguments, rest = parser.parse_known_args(argv)
+    if rest and not (hasattr(arguments, "overrides") and all(not word.startswith("-") for word in rest)):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest:
+        arguments.overrides += rest
+    return arguments
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -36,7 +36,7 @@ def check_data(overrides: Sequence[str], workers: int | None) -> Audit:
     section = data_section(overrides)
     processes = workers if workers is not None else _cores()
     # Those that a training would drop are what a check is there to show.
-    chosen = section.source | ({"suspects": "keep"} if "suspects" in section.source else {})
+    chosen = section.source | ({"suspects": "keep"} if section.source.get("suspects") == "drop" else {})
     try:
         return audit(section, instantiate(chosen, _convert_="all"), processes)
     except NoLabelFile:

@@ -81,7 +81,7 @@ def test_a_file_that_changed_is_not_known(root: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("found", "limit", "known"),
+    "found, limit, known",
     [
         ({}, 1.0, True),
         ({}, math.inf, True),

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
+from xrayexp.cli import main
 from xrayexp.data.images import pad_to_square, read_image
 from xrayexp.errors import DataError
 
@@ -35,6 +37,21 @@ def test_whole_images_are_well_exposed(images: list[Path]) -> None:
         assert 40 < image.mean() < 215, f"{path} is nearly black or white"
         assert image.std() > 10, f"{path} has no contrast"
         assert pad_to_square(image).shape == (max(image.shape),) * 2, path
+
+
+def test_data_check_flags_what_is_no_chest(images: list[Path], tmp_path: Path) -> None:
+    """The limb, the blank image and the one whose header lies about its grey values; and no other."""
+    root = images[0].parent
+    assert main(["data", "check", f"data.root={root}", f"data.cache_dir={tmp_path}", "--out", str(tmp_path)]) == 1
+    problems = pd.read_csv(tmp_path / "problems.csv").set_index("image_id")["kind"].to_dict()
+    expected = {
+        "derived_truncated.png": "unreadable",
+        "blank_constant.dcm": "constant",
+        "ood_tibia_mono1_10bit_j2k.dcm": "suspect",
+        "siim_fake_mono1.dcm": "suspect",  # a chest whose header says MONOCHROME1 and whose pixels are not
+    }
+    assert problems == {name: kind for name, kind in expected.items() if (root / name).exists()}
+    assert problems
 
 
 def test_truncated_images_are_refused_by_name(images: list[Path]) -> None:
