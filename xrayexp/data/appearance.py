@@ -122,4 +122,5 @@ def _drawn_chest(size: float, right: float, down: float, air: bool) -> NDArray[n
     chest[y > 0.30] = 1.0
     if air:
         chest[abs(x) > 0.46] = 0.10
-    return (gaussian_filter(chest, 1.2) * 255).round().astype(np.uint8)
+    drawn: NDArray[np.float64] = gaussian_filter(chest, 1.2)
+    return (drawn * 255).round().astype(np.uint8)

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from hashlib import blake2b
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -201,18 +201,18 @@ def known_faults(index: pd.DataFrame, images: ImageFiles) -> Faults:
     accused = reasons[((index["reason"] != "") | (reasons["suspicion"] != "")) & index["file"].isin(names)]
     limit = float("inf") if images.max_megapixels is None else images.max_megapixels
     faults = Faults({}, {})
-    for record in holding(accused, file_states(images.root, accused["file"]), limit).itertuples():
-        place = images.root / str(record.file)
-        if record.reason or record.suspicion == CONSTANT:
-            faults.broken[names[record.file]] = record.reason or f"{place}: {CONSTANT}"
+    held = holding(accused, file_states(images.root, accused["file"]), limit)
+    for file, reason, suspicion in held[["file", "reason", "suspicion"]].astype(str).itertuples(index=False, name=None):
+        if reason or suspicion == CONSTANT:
+            faults.broken[names[file]] = reason or f"{images.root / file}: {CONSTANT}"
         else:
-            faults.suspect[names[record.file]] = f"{place}: {record.suspicion}"
+            faults.suspect[names[file]] = f"{images.root / file}: {suspicion}"
     return faults
 
 
 def _table(records: Sequence[ImageRecord]) -> pd.DataFrame:
     import pandas as pd
 
-    types = {"str": object, "int": "int64", "float": "float64"}
+    types: dict[str, Any] = {"str": object, "int": "int64", "float": "float64"}
     table = pd.DataFrame([asdict(record) for record in records], columns=list(COLUMNS))
     return table.astype({field.name: types[str(field.type)] for field in fields(ImageRecord)})

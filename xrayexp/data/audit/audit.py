@@ -110,7 +110,8 @@ def audit(section: DataSection, source: Source, workers: int) -> Audit:
     try:
         parts = partition(section, source, None)
         split_of = dict(zip(parts.rows[columns.IMAGE], parts.rows["split"], strict=True))
-        splits = parts.rows["split"].value_counts(sort=False).to_dict()
+        counts = parts.rows["split"].value_counts(sort=False)
+        splits = {str(name): int(count) for name, count in counts.items()}
     except DataError as error:
         problems.append(str(error))
         split_of, splits = dict.fromkeys(names, EVERYTHING), {EVERYTHING: len(names)}

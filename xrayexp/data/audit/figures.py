@@ -16,11 +16,12 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
 BLUE, GREY, RED = "#3b7dad", "#8a949e", "#b5483a"
 MOST_FINDINGS = 30
 THOUSANDS = "{x:,.0f}"
-STYLE: dict[str, Any] = {
+STYLE: Any = {
     "svg.fonttype": "none",  # words stay words: small, sharp, searchable
     "font.family": "sans-serif",
     "font.size": 10,
@@ -55,7 +56,7 @@ def findings_per_image(per_image: pd.Series[int]) -> str:
         axes.set_xlabel("findings in an image; 0 is normal")
         axes.set_ylabel("images")
         axes.yaxis.set_major_formatter(THOUSANDS)
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.set_major_locator(_whole_numbers())
         return _svg(figure, "per-image")
 
 
@@ -89,7 +90,7 @@ def co_occurrence(together: pd.DataFrame) -> str:
         axes.set_facecolor("#eceff2")
         bar = figure.colorbar(mesh, ax=axes, shrink=0.6, aspect=30, pad=0.02)
         bar.ax.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
-        bar.outline.set_visible(False)  # type: ignore[operator]
+        bar.outline.set_visible(False)
         return _svg(figure, "together")
 
 
@@ -107,16 +108,22 @@ def image_values(records: pd.DataFrame) -> str:
         sizes.set(title="Longer side", xlabel="pixels", ylabel="images")
         for axes in (sizes, ranges, likeness):
             axes.yaxis.set_major_formatter(THOUSANDS)
-            axes.yaxis.get_major_locator().set_params(integer=True)
+            axes.yaxis.set_major_locator(_whole_numbers())
         bits = np.ceil(np.log2(readable["high"].clip(lower=1) + 1)).astype(int)
         counts = bits.value_counts().sort_index()
         ranges.bar(counts.index, counts, color=BLUE, width=0.7)
-        ranges.xaxis.get_major_locator().set_params(integer=True)
+        ranges.xaxis.set_major_locator(_whole_numbers())
         ranges.set(title="Bits that the largest grey value takes", xlabel="bits")
         likeness.hist(readable["upright"], bins=np.linspace(-1, 1, 41), color=BLUE)
         likeness.axvline(LEAST_UPRIGHT, color=RED, lw=1)
-        likeness.set(title="Likeness to an upright chest", xlabel="rank correlation; left of red: turned or suspect")
+        likeness.set(title="Likeness to an upright chest", xlabel="rank correlation; red: the least, if not turned")
         return _svg(figure, "images")
+
+
+def _whole_numbers() -> MaxNLocator:
+    from matplotlib.ticker import MaxNLocator
+
+    return MaxNLocator("auto", integer=True)
 
 
 def _bars(axes: Axes, names: list[str], counts: list[int]) -> None:

@@ -33,7 +33,7 @@ def in_processes(
         workers: number of processes.
 
     Returns:
-        Pairs; the result is None for an item that ended its process, alone in a new one too.
+        Pairs; the result is None for an item that ended its process, as the first in a new one too.
 
     Raises:
         Exception: what the function raises.
@@ -42,8 +42,7 @@ def in_processes(
     while waiting:
         doubtful: list[Item] = []
         yield from _until_a_crash(function, waiting, workers, doubtful)
-        for item in doubtful:
-            yield item, _alone(function, item)
+        yield from _one_by_one(function, deque(doubtful))
 
 
 def _until_a_crash(
@@ -70,12 +69,19 @@ def _until_a_crash(
             raise
 
 
-def _alone(function: Callable[[Item], Result], item: Item) -> Result | None:
-    with _pool(1) as pool:
-        try:
-            return pool.submit(function, item).result()
-        except BrokenProcessPool:
-            return None
+def _one_by_one(function: Callable[[Item], Result], doubtful: deque[Item]) -> Iterator[tuple[Item, Result | None]]:
+    """In a process after the other; an item is guilty that ends one in which it is the first."""
+    while doubtful:
+        with _pool(1) as pool:
+            first = True
+            try:
+                while doubtful:
+                    result = pool.submit(function, doubtful[0]).result()
+                    yield doubtful.popleft(), result
+                    first = False
+            except BrokenProcessPool:
+                if first:
+                    yield doubtful.popleft(), None
 
 
 def _each(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
@@ -89,6 +95,11 @@ def _pool(workers: int) -> ProcessPoolExecutor:
 def _follow_parent() -> None:
     """Leaves Ctrl-C to the parent, and ends when the parent has been killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
     parent = multiprocessing.parent_process()
     if parent is not None:
-        threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
+        parent.join()
+        os._exit(1)
