@@ -26,7 +26,7 @@ ARROWS: dict[str, set[str]] = {
     "training": {"data", "models", "adapters", "metrics", "tracking.examples"},
     "memory": {"models", "adapters", "training.loss"},
     "tracking": {"metrics"},
-    "cli": {"doctor", "entry", "export", "pipeline", "tracking"},
+    "cli": {"data.audit.terminal", "data_check", "doctor", "entry", "export", "pipeline", "tracking"},
 }
 ABOVE_PIPELINE = {"cli", "entry", "export"}  # rooms and files
 

@@ -7,11 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 from PIL import Image
 
+from xrayexp.cli import main
 from xrayexp.data.augmentation import Augmentation
 from xrayexp.data.images import MID_GREY, fit_square, pad_to_square, read_image
 from xrayexp.data.preprocessing import PreprocessingSection, preprocess
@@ -75,6 +77,21 @@ def test_every_image_can_be_cropped_equalised_and_augmented(
         assert image.shape == crop.shape
         square = fit_square(image, 224, Image.Resampling.BILINEAR)
         assert augmentation.image(square, place).shape == (224, 224), path
+
+
+def test_data_check_flags_what_is_no_chest(images: list[Path], tmp_path: Path) -> None:
+    """The limb, the blank image and the one whose header lies about its grey values; and no other."""
+    root = images[0].parent
+    assert main(["data", "check", f"data.root={root}", f"data.cache_dir={tmp_path}", "--out", str(tmp_path)]) == 1
+    problems = pd.read_csv(tmp_path / "problems.csv").set_index("image_id")["kind"].to_dict()
+    expected = {
+        "derived_truncated.png": "unreadable",
+        "blank_constant.dcm": "constant",
+        "ood_tibia_mono1_10bit_j2k.dcm": "suspect",
+        "siim_fake_mono1.dcm": "suspect",  # a chest whose header says MONOCHROME1 and whose pixels are not
+    }
+    assert problems == {name: kind for name, kind in expected.items() if (root / name).exists()}
+    assert problems
 
 
 def test_truncated_images_are_refused_by_name(images: list[Path]) -> None:

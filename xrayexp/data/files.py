@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from xrayexp.errors import DataError
@@ -28,27 +29,47 @@ def image_file(root: Path, folder: str, image_id: str) -> Path:
     return next(found, root / folder / image_id)
 
 
-def absent_images(root: Path, folders: Mapping[str, str]) -> dict[str, str]:
-    """Images that cannot be read from a folder, and why: no file, or one that a link puts elsewhere.
+@dataclass(frozen=True)
+class ImageFiles:
+    """The image files of a folder.
+
+    Attributes:
+        root: the folder.
+        found: ImageID -> the file's place below `root`, with slashes.
+        absent: ImageID -> why there is no file that may be read.
+        max_megapixels: larger images are refused; None for no limit.
+    """
+
+    root: Path
+    found: Mapping[str, str]
+    absent: Mapping[str, str]
+    max_megapixels: float | None = None
+
+
+def find_images(root: Path, folders: Mapping[str, str], max_megapixels: float | None = None) -> ImageFiles:
+    """Looks for images; one without a file, or whose link puts it elsewhere, is absent.
 
     Folders are listed, which is faster than to ask for every file.
 
     Args:
         root: holds the images, see `places`.
         folders: the `ImageDir` of each image.
+        max_megapixels: passed on.
     """
     inside = root.resolve()
     listed = _listed(root, inside)
     for folder in set(folders.values()):
         listed |= {f"{folder}/{name}": kept for name, kept in _listed(root / folder, inside).items()}
-    reasons = {}
+    found, absent = {}, {}
     for image_id, folder in folders.items():
-        found = next((listed[place] for place in places(folder, image_id) if place in listed), None)
-        if found is None:
-            reasons[image_id] = f"{root / folder / image_id}: no such file"
-        elif not found:
-            reasons[image_id] = f"{root / folder / image_id}: a link leads out of {root}"
-    return reasons
+        place = next((place for place in places(folder, image_id) if place in listed), None)
+        if place is None:
+            absent[image_id] = f"{root / folder / image_id}: no such file"
+        elif not listed[place]:
+            absent[image_id] = f"{root / folder / image_id}: a link leads out of {root}"
+        else:
+            found[image_id] = place
+    return ImageFiles(root, found, absent, max_megapixels)
 
 
 def file_version(path: Path) -> str:

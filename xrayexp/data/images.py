@@ -77,11 +77,7 @@ def _scaled(values: NDArray[Any], low: float, high: float) -> NDArray[np.uint8]:
 
 
 def read_image(path: str | Path, max_megapixels: float | None = None) -> NDArray[np.uint8]:
-    """Read an image file as a viewer would show it, in grey, [height, width].
-
-    EXIF rotation is applied; colours become luminance, palettes are looked up, transparency is ignored, of
-    several frames the first is read, and more than 8 bits are scaled by `to_uint8`. DICOM files are told by their
-    content, whatever their name, see `xrayexp.data.dicom`.
+    """Read an image file as a viewer would show it, in grey, [height, width]: `read_values`, scaled by `to_uint8`.
 
     Args:
         path: of a PNG, a JPEG, another format of Pillow's, or a DICOM file.
@@ -90,20 +86,43 @@ def read_image(path: str | Path, max_megapixels: float | None = None) -> NDArray
     Raises:
         DataError: the file is missing, truncated, too large or no image. Names the file.
     """
+    values = read_values(path, max_megapixels)
+    try:
+        return to_uint8(values)
+    except DataError as error:
+        raise _unreadable(path, error) from error
+
+
+def read_values(path: str | Path, max_megapixels: float | None = None) -> NDArray[Any]:
+    """The grey values of an image file in their own range, [height, width].
+
+    EXIF rotation is applied; colours become luminance, palettes are looked up, transparency is ignored, and of
+    several frames the first is read. DICOM files are told by their content, whatever their name, see
+    `xrayexp.data.dicom`.
+
+    Args:
+        path: as for `read_image`.
+        max_megapixels: as for `read_image`.
+
+    Raises:
+        DataError: the file is missing, truncated, too large or no image. Names the file.
+    """
     from PIL import Image
 
     try:
-        if is_dicom(path):
-            return to_uint8(read_dicom(path, max_megapixels))
-        return _read_with_pillow(path, max_megapixels)
+        return read_dicom(path, max_megapixels) if is_dicom(path) else _read_with_pillow(path, max_megapixels)
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file") from error
     # Pillow reports a broken file by any of these, depending on the format and on where it is broken.
     except (OSError, SyntaxError, ValueError, EOFError, DataError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path}: cannot be read as an image ({error})") from error
+        raise _unreadable(path, error) from error
 
 
-def _read_with_pillow(path: str | Path, max_megapixels: float | None) -> NDArray[np.uint8]:
+def _unreadable(path: str | Path, error: Exception) -> DataError:
+    return DataError(f"{path}: cannot be read as an image ({error})")
+
+
+def _read_with_pillow(path: str | Path, max_megapixels: float | None) -> NDArray[Any]:
     from PIL import Image, ImageOps
 
     with Image.open(path) as image:
@@ -111,7 +130,7 @@ def _read_with_pillow(path: str | Path, max_megapixels: float | None) -> NDArray
         ImageOps.exif_transpose(image, in_place=True)
         image.info.pop("transparency", None)
         deep = image.mode.startswith(_DEEP_MODES)
-        return to_uint8(np.array(image if deep else image.convert("L")))
+        return np.array(image if deep else image.convert("L"))
 
 
 def pad_to_square(array: NDArray[np.uint8], value: int = 0) -> NDArray[np.uint8]:

@@ -52,17 +52,22 @@ KEPT_FORMAT = "2"  # to be raised when what is kept changes its form or the pars
 _PLAIN_NAME = re.compile(r"\w[\w.-]*", re.ASCII)
 
 
+class NoLabelFile(DataError):
+    """A folder is there, but no label file in it."""
+
+
 def find_label_file(folder: Path) -> Path:
     """The label file in PadChest's root folder.
 
     Raises:
-        DataError: the folder or the file does not exist; names the file names looked for.
+        NoLabelFile: there is none; names the file names looked for.
+        DataError: there is no such folder.
     """
     if not folder.is_dir():
         raise DataError(f"PadChest folder {folder}: no such folder (data.root).")
     found = [folder / name for name in LABEL_FILES if (folder / name).is_file()]
     if not found:
-        raise DataError(f"PadChest folder {folder} holds no label file: expected {' or '.join(LABEL_FILES)}.")
+        raise NoLabelFile(f"PadChest folder {folder} holds no label file: expected {' or '.join(LABEL_FILES)}.")
     return found[0]
 
 
