@@ -30,7 +30,7 @@ def _workers(number: int) -> str:
 
 
 FROM_CACHE = {workers: f"loader from the cache, {_workers(workers)}" for workers in WORKERS}
-STREAMING = {2: f"loader without a cache, {_workers(2)}"}
+STREAMING = f"loader without a cache, {_workers(WORKERS[-1])}"
 
 
 def loaders(folder: Path, work: Path, epochs: int) -> dict[str, Callable[[], Values]]:
@@ -41,10 +41,7 @@ def loaders(folder: Path, work: Path, epochs: int) -> dict[str, Callable[[], Val
         name: lambda workers=workers: _measured(_module(folder, workers, cached), epochs)
         for workers, name in FROM_CACHE.items()
     }
-    streaming = {
-        name: lambda workers=workers: _measured(_module(folder, workers, few), 1) for workers, name in STREAMING.items()
-    }
-    return {**from_cache, **streaming}
+    return from_cache | {STREAMING: lambda: _measured(_module(folder, WORKERS[-1], few), 1)}
 
 
 def _module(folder: Path, workers: int, overrides: tuple[str, ...]) -> ReportDataModule:

@@ -78,7 +78,7 @@ def blocks(rows: Rows) -> dict[str, str]:
             _with_spread(per_core(rows, way)),
             f"{1e3 / median(per_core(rows, way)):.2f}",
             _with_spread(times_pil(rows, way)),
-            f"{median(per_core(rows, way, 'wall')):.3g}",
+            _number(median(per_core(rows, way, "wall"))),
         ]
         for way in first["ways"]
     ]
@@ -94,7 +94,11 @@ def blocks(rows: Rows) -> dict[str, str]:
 
 
 def _with_spread(values: list[float]) -> str:
-    return f"{median(values):.3g} ({min(values):.3g} to {max(values):.3g})"
+    return f"{_number(median(values))} ({_number(min(values))} to {_number(max(values))})"
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def draw(rows: Rows, folder: Path) -> None:
@@ -112,9 +116,9 @@ def draw(rows: Rows, folder: Path) -> None:
     colours = ["#0969da" if way in (*FROM_CACHE.values(), CACHE) else "#8c959f" for way in ways]
     axes.barh(ways, middle, xerr=list(zip(*spread, strict=True)), color=colours, height=0.62, ecolor="#1f2328")
     for place, value in enumerate(middle):
-        axes.text(value * 1.15, place, f"{value:.3g}", va="center", fontsize=9)
+        axes.text(value * 1.15, place, _number(value), va="center", fontsize=9)
     axes.set_xscale("log")
-    axes.set_xlim(right=max(middle) * 3)
+    axes.set_xlim(1, max(middle) * 3)
     axes.invert_yaxis()
     axes.set_xlabel("images per second of one core")
     axes.spines[["top", "right", "left"]].set_visible(False)
