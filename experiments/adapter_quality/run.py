@@ -27,15 +27,16 @@ def plan(quick: bool) -> list[Row]:
         given = [f"adapter={adapter}", f"trainer.max_steps={STEPS}", f"trainer.validate_every={STEPS}"]
         given += QUICK if quick else []
         scale = composed("train", given).adapter.lr_scale
+        config = digest(given)
         grid = [float(f"{scale * factor:.2g}") for factor in (GRID[:2] if quick else GRID)]
 
-        def row(key: str, seed: int, adapter: str = adapter, given: list[str] = given, **settings: object) -> Row:
-            overrides = [*given, f"seed={seed}"]
-            shared = {"adapter": adapter, "overrides": overrides, "config": digest(overrides)}
-            return Row(f"{adapter}-{key}", {**shared, **settings})
-
-        rows.append(row("tuning", TUNING_SEED, grid=grid))
-        rows += [row(str(seed), seed) for seed in (SEEDS[:2] if quick else SEEDS)]
+        shared = {"adapter": adapter, "config": config}
+        tuning = {**shared, "overrides": [*given, f"seed={TUNING_SEED}"], "grid": grid}
+        rows.append(Row(f"{adapter}-tuning", tuning))
+        rows += [
+            Row(f"{adapter}-{seed}", {**shared, "overrides": [*given, f"seed={seed}"], "grid_of_tuning": grid})
+            for seed in (SEEDS[:2] if quick else SEEDS)
+        ]
     return rows
 
 

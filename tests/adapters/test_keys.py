@@ -55,7 +55,7 @@ def rename(folder: Path, release: str) -> list[str]:
 
 
 @pytest.mark.parametrize("release", RELEASES)
-@pytest.mark.parametrize("method", ["lora", "dora", "vera", "adalora"])
+@pytest.mark.parametrize("method", ["lora", "vera", "adalora"])
 def test_a_file_of_another_release(
     attached: Attached, fresh: Callable[..., PreTrainedModel], batch: MicroBatch, tmp_path: Path,
     method: str, release: str,
