@@ -45,6 +45,7 @@ OUT_OF_RANGE = [
     ("adapter.dropout=1", "adapter.dropout"),
     ("adapter.dropout=-0.1", "adapter.dropout"),
     ("adapter.lr_scale=0", "adapter.lr_scale"),
+    ("+adapter.phases={tfinal: 2}", "adapter.phases.tfinal"),
     ("optimizer.lr=0", "optimizer.lr"),
     ("optimizer.lr=-1e-3", "optimizer.lr"),
     ("optimizer.lr=nan", "optimizer"),
@@ -105,8 +106,10 @@ UNKNOWN = [
 ]
 
 IMPOSSIBLE = [
-    (["adapter=delora"], "quantization=none"),
-    (["adapter=delora", "quantization=int8"], "quantization=none"),
+    (["adapter.quantized_base=false"], "quantization=none"),
+    (["adapter.quantized_base=false", "quantization=int8"], "quantization=none"),
+    (["adapter=c3a"], "adapter=miss"),
+    (["adapter=adalora", "init_from=x"], "init_from"),
     (["adapter.ensure_weight_tying=true"], "modules_to_save"),
     (["model.attention=flash_attention_2"], "flash_attention_2"),
     (["trainer.max_steps=null", "trainer.max_epochs=null"], "max_epochs"),
@@ -169,7 +172,7 @@ def test_everything_that_is_wrong_is_in_one_message(compose: Compose) -> None:
 
 
 def test_a_wrong_value_does_not_hide_an_impossible_combination(compose: Compose) -> None:
-    problems = refused(compose, "adapter=delora", "adapter.r=0", "optimizer.lr=-1")
+    problems = refused(compose, "adapter.quantized_base=false", "adapter.r=0", "optimizer.lr=-1")
     assert len(problems) == 3
 
 
@@ -177,7 +180,7 @@ def test_a_wrong_value_does_not_hide_an_impossible_combination(compose: Compose)
     "overrides",
     [
         ["seed=4294967295"], ["trainer.gradient_clip=null"], ["trainer.num_threads=null"], ["adapter.dropout=0"],
-        ["trainer.max_steps=null", "trainer.max_epochs=1"], ["adapter=delora", "quantization=none"],
+        ["trainer.max_steps=null", "trainer.max_epochs=1"], ["adapter.quantized_base=false", "quantization=none"],
         ["data.max_images.train=null"], ["metrics.bootstrap=0"], ["scheduler.warmup=0"], ["optimizer.lr=1"],
         ["adapter.modules_to_save=[lm_head,embed_tokens]", "adapter.ensure_weight_tying=true"],
         ["trainer.validate_every=null"], ["~callbacks.early_stopping"], ["~logger.csv"],

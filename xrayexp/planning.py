@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xrayexp import __version__
+from xrayexp.errors import UserError
 from xrayexp.memory.plan import Constants, Forecast, Peak, Verdict
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 TRACED = ("torch", "transformers", "peft", "bitsandbytes")  # whose code decides what a step allocates
+MANY_STEPS = 1000  # for methods with phases: those of the beginning count
 FEWEST_TOKENS = 256  # the shortest reports that a suggestion may cut to, beside the image
 
 
@@ -51,6 +53,55 @@ class Plan:
     def verdict(self) -> Verdict:
         """Whether it fits."""
         return self.forecast.verdict(self.budget_gib)
+
+    def to_json(self) -> dict[str, Any]:
+        """For memory.json in the run folder."""
+        return {"budget_gib": self.budget_gib, "verdict": self.verdict, **self.forecast.to_json()}
+
+    @property
+    def sentence(self) -> str:
+        """The forecast in one line."""
+        needed, calibrated = self.forecast.card_gib, self.forecast.calibrated_on
+        source = f"calibrated on {', '.join(calibrated)}" if calibrated else "estimated, not calibrated on a GPU"
+        return f"memory: about {needed:.1f} of {self.budget_gib:g} GiB ({source}): {self.verdict}"
+
+    @property
+    def advice(self) -> str:
+        """What would fit."""
+        if not self.nearest:
+            return "No smaller micro-batch, rank or length alone makes it fit."
+        options = [f"{' '.join(c.overrides)} ({c.forecast.card_gib:.1f} GiB)" for c in self.nearest]
+        return f"What would fit: {', or '.join(options)}."
+
+
+def checked(settings: Settings) -> tuple[Settings, Plan | None]:
+    """Settings that are predicted to fit, with `trainer.auto_batch` carried out; and their plan.
+
+    Nothing is predicted for a CPU, or without `memory.budget_gib`.
+
+    Raises:
+        UserError: they do not fit; says what would.
+    """
+    budget = settings.memory.budget_gib
+    if budget is None or settings.trainer.accelerator != "gpu":
+        return settings, None
+    planner = Planner(settings)
+    if settings.trainer.auto_batch:
+        size = planner.largest_micro_batch(budget)
+        if size is None:
+            raise UserError(
+                f"trainer.auto_batch=true: not even a single sample is predicted to fit into {budget:g} GiB"
+            )
+        log.info("trainer.auto_batch: micro-batches of %d", size)
+        settings = _with_micro_batch(settings, size)
+        planner.settings = settings
+    plan = planner.plan(budget)
+    log.info("%s", plan.sentence)
+    if plan.verdict == "does not fit":
+        raise UserError(
+            f"{plan.sentence}. {plan.advice} For a larger card set memory.budget_gib, to try it all the same memory=off"
+        )
+    return settings, plan
 
 
 class Planner:
@@ -179,7 +230,7 @@ def _build(settings: Settings) -> PeftModel:
         dtype=settings.trainer.dtype,
         attention=settings.model.attention,
     )
-    model = attach_adapter(base, settings.adapter)
+    model = attach_adapter(base, settings.adapter, total_steps=MANY_STEPS)
     if settings.trainer.gradient_checkpointing:
         enable_gradient_checkpointing(base_model(model))
     return model.train()

@@ -25,6 +25,7 @@ from xrayexp.adapters.attach import (
     trainable_parameters,
 )
 from xrayexp.adapters.config import AdapterSection
+from xrayexp.adapters.dora import factor_dora
 from xrayexp.config import parse_section
 from xrayexp.data.collate import EncodedSample, MicroBatch, ReportEncoder, pad
 from xrayexp.errors import ConfigError, DataError
@@ -35,7 +36,7 @@ from xrayexp.training.loss import supervised_loss_sum
 Load = Callable[..., PreTrainedModel]
 Section = Callable[..., AdapterSection]
 # Every method on the weights that it works on.
-METHODS = [("lora", "nf4"), ("dora", "nf4"), ("lora", "none"), ("dora", "none"), ("delora", "none")]
+METHODS = [(method, quantization) for method in ("lora", "dora", "delora") for quantization in ("nf4", "int8", "none")]
 WHOLE = ("adapter.modules_to_save=[lm_head,embed_tokens]", "adapter.ensure_weight_tying=true")
 
 
@@ -182,10 +183,24 @@ def test_whole_layers_that_do_not_exist_are_refused(load_tiny: Load, section: Se
         attach_adapter(load_tiny(), section("adapter.modules_to_save=[lm_haed]"))
 
 
-def test_delora_is_refused_on_quantised_weights(load_tiny: Load, section: Section) -> None:
+def test_a_method_for_plain_weights_is_refused_on_quantised_ones(load_tiny: Load, section: Section) -> None:
     for quantization in ("nf4", "int8"):
         with pytest.raises(ConfigError, match="quantization=none"):
-            attach_adapter(load_tiny(quantization), section("adapter=delora"))
+            attach_adapter(load_tiny(quantization), section("adapter.quantized_base=false"))
+
+
+@pytest.mark.parametrize("quantization", ["nf4", "int8", "none"])
+def test_dora_computes_its_norms_from_the_factors(
+    load_tiny: Load, section: Section, encoder: ReportEncoder, tmp_path: Path, quantization: str
+) -> None:
+    """In a new and in a loaded model; a magnitude is the norm itself at first."""
+    model = attach_adapter(load_tiny(quantization), section("adapter=dora"))
+    save_adapter(model, encoder.processor, tmp_path / "best")
+    for each in (model, load_adapter(load_tiny(quantization), tmp_path / "best")):
+        layers = [module for module in each.modules() if hasattr(module, "lora_magnitude_vector")]
+        assert layers
+        assert all(type(layer).__name__.startswith("Factored") for layer in layers)
+    assert factor_dora(model) == 0
 
 
 PROGRAM = """

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
@@ -162,6 +163,24 @@ def test_what_is_wrong_is_one_message(compose: Compose, run: Path, overrides: li
     cfg = compose(*(override.format(run=run) for override in overrides), config="evaluate")
     with pytest.raises(UserError, match=named):
         pipeline.evaluate(cfg)
+
+
+def test_patients_who_were_trained_on_are_not_evaluated(compose: Compose, run: Path) -> None:
+    """As when the data changed since: another label file, or a stratified split of more rows."""
+    splits = pd.read_parquet(run / "splits.parquet")
+    tested = splits["split"] == "test"
+    patient = splits["PatientID"][tested].iloc[0]
+    splits.loc[splits["PatientID"] == patient, "split"] = "train"
+    splits.to_parquet(run / "splits.parquet", index=False)
+    with pytest.raises(UserError, match=f"1 patients of the test split were trained on: {patient}"):
+        pipeline.evaluate(compose(f"run={run}", config="evaluate"))
+
+
+def test_images_that_were_broken_once_are_forgotten(compose: Compose, run: Path) -> None:
+    listed = run / "evaluation" / "test" / "quarantine.csv"
+    listed.write_text("image_id,split,reason\nold.png,test,truncated\n", encoding="utf-8")
+    assert pipeline.evaluate(compose(f"run={run}", "metrics.bootstrap=0", config="evaluate")).broken_images == 0
+    assert not listed.exists()
 
 
 def test_a_run_without_that_checkpoint(compose: Compose, run: Path) -> None:

@@ -82,7 +82,11 @@ class Setting:
 
     def real(self) -> PeftModel:
         base = load_model(
-            TINY, quantization=self.quantization(), dtype=self.dtype, device=torch.device("cpu"), attention=self.attention
+            TINY,
+            quantization=self.quantization(),
+            dtype=self.dtype,
+            device=torch.device("cpu"),
+            attention=self.attention,
         )
         return self.adapt(base)
 

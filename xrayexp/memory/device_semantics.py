@@ -108,7 +108,10 @@ class DeviceSemantics(TorchFunctionMode):
         if torch.is_autocast_enabled(self.device.name):
             if func in self.LOWER or attention:
                 lower = torch.get_autocast_dtype(self.device.name)
-                args, kwargs = self._cast(args, lower), {name: self._cast(value, lower) for name, value in kwargs.items()}
+                args, kwargs = (
+                    self._cast(args, lower),
+                    {name: self._cast(value, lower) for name, value in kwargs.items()},
+                )
             elif func in self.FULL and self.device.name == "cuda":
                 args, kwargs = self._float(func, args, kwargs)
         if attention and _on_meta(args[0]):
@@ -125,7 +128,11 @@ class DeviceSemantics(TorchFunctionMode):
     def _cast(self, value: Any, dtype: torch.dtype) -> Any:
         if isinstance(value, tuple | list):
             return type(value)(self._cast(item, dtype) for item in value)
-        if not isinstance(value, torch.Tensor) or not value.is_floating_point() or value.dtype in (dtype, torch.float64):
+        if (
+            not isinstance(value, torch.Tensor)
+            or not value.is_floating_point()
+            or value.dtype in (dtype, torch.float64)
+        ):
             return value
         if value.dtype == torch.float32 and value.is_leaf and value.requires_grad and value._base is None:
             if value not in self._casts:

@@ -20,7 +20,9 @@ def scratch_of_kernels(device: str) -> Mapping[Any, Scratch]:
     """By operator, on `cuda` or `cpu`."""
     import bitsandbytes  # noqa: F401  # registers its operators
 
-    table: dict[Any, Scratch] = {torch.ops.bitsandbytes.gemm_4bit.default: _gemm_4bit if device == "cuda" else _gemm_4bit_cpu}
+    table: dict[Any, Scratch] = {
+        torch.ops.bitsandbytes.gemm_4bit.default: _gemm_4bit if device == "cuda" else _gemm_4bit_cpu
+    }
     if device == "cuda":
         table[torch.ops.aten.masked_scatter.default] = _masked_scatter
         table[torch.ops.aten._scaled_dot_product_efficient_attention_backward.default] = _attention_backward

@@ -54,9 +54,7 @@ class AllocationTrace(TorchDispatchMode):
         values: by operator, the result that stands in for one that needs content, such as reading a number.
     """
 
-    def __init__(
-        self, scratch: Mapping[Any, Scratch] | None = None, values: Mapping[Any, Any] | None = None
-    ) -> None:
+    def __init__(self, scratch: Mapping[Any, Scratch] | None = None, values: Mapping[Any, Any] | None = None) -> None:
         super().__init__()
         self.recording = Recording()
         self._scratch, self._values = dict(scratch or {}), dict(values or {})

@@ -34,19 +34,42 @@ def supervised_loss_sum(
     Returns:
         The sum, so that micro-batches of different length add up to the same mean over an effective batch.
     """
-    hidden = model.model(**inputs, use_cache=False).last_hidden_state  # [batch, tokens, hidden]
-    rows, columns = (labels[:, 1:] != IGNORED).nonzero(as_tuple=True)  # the state at token t predicts token t + 1
-    targets = labels[rows, columns + 1].to(hidden.device)  # [supervised tokens]
-    places = (rows * labels.shape[1] + columns).to(hidden.device)
-    states = hidden.flatten(0, 1).index_select(0, places)  # [supervised tokens, hidden]
+    states, targets, _ = _supervised(model, inputs, labels)
     head = model.get_output_embeddings()
     if chunk is None:
-        return _cross_entropy_sum(head, states, targets)
+        return _cross_entropy(head, states, targets, "sum")
     parts = zip(states.split(chunk), targets.split(chunk), strict=True)
-    losses = [checkpoint(_cross_entropy_sum, head, *part, use_reentrant=False) for part in parts]
-    return torch.stack(losses).sum()
+    sums = [checkpoint(_cross_entropy, head, *part, "sum", use_reentrant=False) for part in parts]
+    return torch.stack(sums).sum()
 
 
-def _cross_entropy_sum(head: torch.nn.Module, states: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    logits = head(states)  # [tokens, vocabulary]
-    return functional.cross_entropy(logits.float(), targets, reduction="sum")
+def supervised_loss_means(
+    model: PreTrainedModel, inputs: dict[str, torch.Tensor], labels: torch.Tensor
+) -> torch.Tensor:
+    """Mean of the same cross-entropy over the supervised tokens of each sample, float32 [batch].
+
+    Args:
+        model: as for `supervised_loss_sum`.
+        inputs: likewise.
+        labels: likewise; every sample has a supervised token.
+    """
+    states, targets, rows = _supervised(model, inputs, labels)
+    losses = _cross_entropy(model.get_output_embeddings(), states, targets, "none")  # [supervised tokens]
+    sums = losses.new_zeros(len(labels)).index_add(0, rows, losses)
+    return sums / rows.bincount(minlength=len(labels))
+
+
+def _supervised(
+    model: PreTrainedModel, inputs: dict[str, torch.Tensor], labels: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The states that predict [supervised tokens, hidden], what they should, and each one's sample, [supervised tokens]."""
+    hidden = model.model(**inputs, use_cache=False).last_hidden_state  # [batch, tokens, hidden]
+    rows, columns = (labels[:, 1:] != IGNORED).nonzero(as_tuple=True)  # the state at token t predicts token t + 1
+    places = (rows * labels.shape[1] + columns).to(hidden.device)
+    states = hidden.flatten(0, 1).index_select(0, places)
+    return states, labels[rows, columns + 1].to(hidden.device), rows.to(hidden.device)
+
+
+def _cross_entropy(head: torch.nn.Module, states: torch.Tensor, targets: torch.Tensor, reduction: str) -> torch.Tensor:
+    logits = head(states)  # [supervised tokens, vocabulary]
+    return functional.cross_entropy(logits.float(), targets, reduction=reduction)
