@@ -34,8 +34,6 @@ ARROWS: dict[str, set[str]] = {
         "export",
         "pipeline",
         "planning",
-        "planning_table",
-        "quiet",
         "settings",
         "tracking",
     },

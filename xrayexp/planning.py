@@ -89,9 +89,7 @@ def checked(settings: Settings) -> tuple[Settings, Plan | None]:
     if settings.trainer.auto_batch:
         size = planner.largest_micro_batch(budget)
         if size is None:
-            raise UserError(
-                f"trainer.auto_batch=true: not even a single sample is predicted to fit into {budget:g} GiB"
-            )
+            raise UserError(f"trainer.auto_batch=true: not even one sample is predicted to fit into {budget:g} GiB")
         log.info("trainer.auto_batch: micro-batches of %d", size)
         settings = _with_micro_batch(settings, size)
         planner.settings = settings

@@ -59,8 +59,15 @@ def test_what_was_freed_is_used_again(events: list[Event]) -> None:
 
 @pytest.mark.parametrize(
     "size,segment",
-    [(1, 2 * MIB), (MIB, 2 * MIB), (MIB + 1, 20 * MIB), (10 * MIB - 512, 20 * MIB), (10 * MIB, 10 * MIB), (21 * MIB, 22 * MIB)],
-)  # fmt: skip
+    [
+        (1, 2 * MIB),
+        (MIB, 2 * MIB),
+        (MIB + 1, 20 * MIB),
+        (10 * MIB - 512, 20 * MIB),
+        (10 * MIB, 10 * MIB),
+        (21 * MIB, 22 * MIB),
+    ],
+)
 def test_sizes_of_segments(size: int, segment: int) -> None:
     assert reserved_peak([Event(0, size, "")]) == segment
 

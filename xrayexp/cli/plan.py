@@ -38,14 +38,14 @@ def _run(arguments: argparse.Namespace) -> int:
 
     from xrayexp.config import register_resolvers
     from xrayexp.planning import Planner
-    from xrayexp.planning_table import plan_table
+    from xrayexp.tracking.plan_table import plan_table
     from xrayexp.quiet import quiet_libraries
     from xrayexp.settings import Settings
 
     register_resolvers()
     quiet_libraries()
     with initialize_config_dir(version_base="1.3", config_dir=str(config_dir())):
-        settings = Settings.from_config(compose("train", arguments.overrides))
+        settings = Settings.from_config(compose("train", [*arguments.overrides, "paths.output_dir=outputs/plan"]))
     settings.require_training()
     console = open_console()
     with console.status("tracing a training step ..."):

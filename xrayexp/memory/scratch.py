@@ -20,10 +20,10 @@ def scratch_of_kernels(device: str) -> Mapping[Any, Scratch]:
     """By operator, on `cuda` or `cpu`."""
     import bitsandbytes  # noqa: F401  # registers its operators
 
-    table: dict[Any, Scratch] = {
-        torch.ops.bitsandbytes.gemm_4bit.default: _gemm_4bit if device == "cuda" else _gemm_4bit_cpu
-    }
+    gemm_4bit = torch.ops.bitsandbytes.gemm_4bit.default
+    table: dict[Any, Scratch] = {gemm_4bit: _gemm_4bit_cpu}
     if device == "cuda":
+        table[gemm_4bit] = _gemm_4bit
         table[torch.ops.aten.masked_scatter.default] = _masked_scatter
         table[torch.ops.aten._scaled_dot_product_efficient_attention_backward.default] = _attention_backward
         table[torch.ops.aten._scaled_dot_product_flash_attention_backward.default] = _attention_backward

@@ -96,9 +96,9 @@ class AllocationTrace(TorchDispatchMode):
             self._end(self._begin(size, self._phase), size, self._phase)
         out = func(*args, **(kwargs or {}))
         for tensor in tree_leaves(out):
-            if isinstance(tensor, torch.Tensor) and tensor.device.type == "meta":
-                if tensor.untyped_storage()._cdata not in self._live:
-                    self._add(tensor, self._phase)
+            on_device = isinstance(tensor, torch.Tensor) and tensor.device.type == "meta"
+            if on_device and tensor.untyped_storage()._cdata not in self._live:
+                self._add(tensor, self._phase)
         return out
 
     def _add(self, tensor: torch.Tensor, phase: str) -> None:

@@ -62,7 +62,7 @@ def supervised_loss_means(
 def _supervised(
     model: PreTrainedModel, inputs: dict[str, torch.Tensor], labels: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """The states that predict [supervised tokens, hidden], what they should, and each one's sample, [supervised tokens]."""
+    """The states that predict [supervised tokens, hidden], what they should, and the sample of each."""
     hidden = model.model(**inputs, use_cache=False).last_hidden_state  # [batch, tokens, hidden]
     rows, columns = (labels[:, 1:] != IGNORED).nonzero(as_tuple=True)  # the state at token t predicts token t + 1
     places = (rows * labels.shape[1] + columns).to(hidden.device)
