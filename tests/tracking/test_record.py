@@ -22,9 +22,8 @@ from xrayexp.tracking.summary import TrainingSummary
 Compose = Callable[..., DictConfig]
 
 
-def resolved(cfg: DictConfig) -> dict[str, Any]:
-    content: Any = OmegaConf.to_container(cfg, resolve=True)
-    return content
+def resolved(cfg: DictConfig) -> Any:
+    return OmegaConf.to_container(cfg, resolve=True)
 
 
 def test_the_hash_of_a_config_is_that_of_what_is_asked_for(compose: Compose) -> None:
