@@ -218,6 +218,8 @@ def _digest(facts: list[Any]) -> str:
 
 def _build(settings: Settings) -> PeftModel:
     from xrayexp.adapters.attach import attach_adapter, base_model
+    from xrayexp.memory.device_semantics import CUDA
+    from xrayexp.memory.step import as_on
     from xrayexp.models.loading import enable_gradient_checkpointing
     from xrayexp.models.skeleton import load_config, skeleton
 
@@ -228,7 +230,8 @@ def _build(settings: Settings) -> PeftModel:
         dtype=settings.trainer.dtype,
         attention=settings.model.attention,
     )
-    model = attach_adapter(base, settings.adapter, total_steps=MANY_STEPS)
+    with as_on(CUDA):
+        model = attach_adapter(base, settings.adapter, total_steps=MANY_STEPS)
     if settings.trainer.gradient_checkpointing:
         enable_gradient_checkpointing(base_model(model))
     return model.train()

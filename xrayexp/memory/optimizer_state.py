@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 
 import torch
@@ -19,7 +20,9 @@ def bytes_per_number(optimizer: Callable[[Iterable[torch.nn.Parameter]], Optimiz
     probe = torch.nn.Parameter(torch.zeros(_PROBE))
     probe.grad = torch.zeros_like(probe)
     made = optimizer([probe])
-    made.step()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Paged optimizers are not supported on CPU")  # their states are as large
+        made.step()
     return sum(tensor.nbytes for tensor in _tensors(made.state[probe])) / _PROBE
 
 

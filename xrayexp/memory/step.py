@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -53,7 +53,16 @@ class StepShape:
 @contextmanager
 def as_on(device: Device) -> Iterator[None]:
     """Lets code that asks torch about devices hear what it would on this one, and checks of values pass."""
+    original = torch.autocast.__init__
+
+    def autocast_of_device(self: torch.autocast, device_type: str, *args: Any, **options: Any) -> None:
+        original(self, device.name if device_type == "meta" else device_type, *args, **options)
+
     with ExitStack() as stack:
+        # Code that asks for the autocast of a tensor's device means this one.
+        stack.enter_context(patch.object(torch.autocast, "__init__", autocast_of_device))
+        for name in ("is_autocast_enabled", "get_autocast_dtype"):
+            stack.enter_context(patch.object(torch, name, _for_device(getattr(torch, name), device)))
         # transformers compares numbers of image tokens, which meta tensors do not have; its own switch.
         stack.enter_context(patch.dict(os.environ, {"TRANSFORMERS_DISABLE_TORCH_CHECK": "1"}))
         # Checkpointing asks its arguments where they are, and restores the autocast of that device alone.
@@ -61,6 +70,15 @@ def as_on(device: Device) -> Iterator[None]:
         stack.enter_context(patch("torch.cuda.amp.common.amp_definitely_not_available", lambda: False))
         stack.enter_context(patch("torch.cuda.is_bf16_supported", lambda *_, **__: True))
         yield
+
+
+def _for_device(ask: Callable[..., Any], device: Device) -> Callable[..., Any]:
+    """`ask` about autocast, with the meta device standing for this one."""
+
+    def answer(*names: str) -> Any:
+        return ask(*(device.name if name == "meta" else name for name in names))
+
+    return answer
 
 
 def trace_step(
