@@ -144,6 +144,7 @@ def evaluate(cfg: DictConfig) -> EvaluationSummary:
     return _test(*parts, folder, metrics, checkpoint=cfg.checkpoint)
 
 
+@stopped_by_signals()
 def measure_losses(
     folder: Path,
     checkpoint: str = "best",

@@ -298,7 +298,7 @@ def test_plain_peft_loads_every_file(
     found = torch.load(tmp_path / "out.pt")
     there = batch.inputs["attention_mask"].bool()
     for folder, out in expected.items():
-        torch.testing.assert_close(found[folder][there], out, msg=lambda text, folder=folder: f"{folder}: {text}")
+        assert far(found[folder][there], out) < 1e-4, folder
 
 
 def test_the_kinds_of_layers_are_counted(attached: Attached) -> None:

@@ -85,7 +85,7 @@ def _prune(model: PeftModel) -> None:
             if "lora_E.default" in name:
                 parameter[::2] = 0
                 pattern[name] = [bool(i % 2) for i in range(len(parameter))]
-    model.active_peft_config.rank_pattern = pattern  # type: ignore[attr-defined]
+    model.active_peft_config.rank_pattern = pattern
 
 
 def test_a_file_that_lacks_a_tensor_or_has_one_too_many_is_refused(

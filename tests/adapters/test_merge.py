@@ -37,7 +37,7 @@ def adapted(compose: Callable[..., DictConfig]) -> Callable[..., PeftModel]:
         torch.manual_seed(0)
         device = torch.device("cpu")
         base = load_model("pkg://xrayexp/models/tiny", quantization=None, dtype=dtype, device=device)
-        return disturbed(attach_adapter(base, section))
+        return disturbed(attach_adapter(base, section, total_steps=100))
 
     return attached
 

@@ -47,7 +47,7 @@ def allocate_ranks(model: PeftModel | PreTrainedModel, step: int) -> None:
     """
     tuner = _tuner(model)
     if tuner is not None:
-        tuner.update_and_allocate(step)  # type: ignore[no-untyped-call]
+        tuner.update_and_allocate(step)
 
 
 def allocation_state(model: PeftModel | PreTrainedModel) -> dict[str, Any]:

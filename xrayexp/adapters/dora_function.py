@@ -15,10 +15,10 @@ from torch.autograd.function import once_differentiable
 
 from xrayexp.adapters.frozen import FrozenWeight
 
-# Activations are taken in blocks of rows: of so many numbers (1 MiB as float32 on a CPU, which stays in its cache) where
+# Activations are taken in blocks of rows: of so many numbers (256 KiB as float32 on a CPU, which stays in its cache) where
 # they are computed with in float32, and of so many rows before they are multiplied by the weight.
-_CPU_NUMBERS, _NUMBERS = 1 << 18, 1 << 22
-_CPU_ROWS, _ROWS = 256, 2048
+_CPU_NUMBERS, _NUMBERS = 1 << 16, 1 << 22
+_CPU_ROWS, _ROWS = 128, 2048
 
 
 def weight_norm(frozen: FrozenWeight, a: Tensor, b: Tensor, scaling: float) -> Tensor:
@@ -111,8 +111,7 @@ class DoraFunction(torch.autograd.Function):
 def _add_and_scale(base: Tensor, h: Tensor, b: Tensor, scaling: float, ratio: Tensor, y: Tensor) -> None:
     """y <- ratio * (base + s h B^T), in float32 and rounded once; y: [rows, out], h: [rows, rank], ratio: [out]."""
     transposed = b.float().t()
-    numbers = _CPU_NUMBERS if y.is_cpu else _NUMBERS
-    for block, small, out in _blocks(numbers // y.shape[1], base, h, y):
+    for block, small, out in _blocks(_numbers(y) // y.shape[1], base, h, y):
         total = torch.addmm(block.float(), small.float(), transposed, alpha=scaling)
         torch.mul(total, ratio, out=out) if out.dtype == total.dtype else out.copy_(total.mul_(ratio))
 
@@ -120,17 +119,26 @@ def _add_and_scale(base: Tensor, h: Tensor, b: Tensor, scaling: float, ratio: Te
 def _column_sums(grad: Tensor, base: Tensor) -> Tensor:
     """Sums over rows of grad * base, in float32, [out]."""
     total = torch.zeros(grad.shape[1], device=grad.device)
-    for block, factor in _blocks((_CPU_NUMBERS if grad.is_cpu else _NUMBERS) // grad.shape[1], grad, base):
+    for block, factor in _blocks(_numbers(grad) // grad.shape[1], grad, base):
         total += (block.float() * factor).sum(dim=0)
     return total
 
 
 def _scale_and_multiply(grad: Tensor, ratio: Tensor, dense: Tensor) -> Tensor:
-    """(grad * ratio) W, [rows, in]."""
+    """(grad * ratio) W, [rows, in], without a second tensor of grad's size."""
     product = grad.new_empty(len(grad), dense.shape[1])
-    for block, out in _blocks(_CPU_ROWS if grad.is_cpu else _ROWS, grad, product):
-        torch.mm((block * ratio).to(grad.dtype), dense, out=out)
+    rows = min(len(grad), _CPU_ROWS if grad.is_cpu else _ROWS)
+    scaled = grad.new_empty(rows, grad.shape[1])
+    for block, out in _blocks(rows, grad, product):
+        part = scaled[: len(block)]
+        for small, target in _blocks(_numbers(grad) // grad.shape[1], block, part):
+            torch.mul(small, ratio, out=target)  # where types differ, CPU kernels first copy to the wider one
+        torch.mm(part, dense, out=out)
     return product
+
+
+def _numbers(tensor: Tensor) -> int:
+    return _CPU_NUMBERS if tensor.is_cpu else _NUMBERS
 
 
 def _blocks(rows: int, *tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:

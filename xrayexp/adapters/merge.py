@@ -55,13 +55,15 @@ def merge(model: PeftModel) -> PreTrainedModel:
     dtype = base_model(model).dtype
     for layer in _layers(model):
         _untie(layer, model)
-        base = layer.get_base_layer()
-        stored = base.weight.dtype
-        base.weight.data = base.weight.data.float()
+        merged_ones = list(layer.get_base_layer().parameters(recurse=False))  # weight and bias
+        stored = [parameter.dtype for parameter in merged_ones]
+        for parameter in merged_ones:
+            parameter.data = parameter.data.float()
         layer.merge()
-        if not bool(base.weight.isfinite().all()):
-            raise DataError("the adapter is broken: merged weights are not finite")
-        base.weight.data = base.weight.data.to(stored)
+        for parameter, dtype_before in zip(merged_ones, stored, strict=True):
+            if not bool(parameter.isfinite().all()):
+                raise DataError("the adapter is broken: merged weights are not finite")
+            parameter.data = parameter.data.to(dtype_before)
     merged: PreTrainedModel = model.unload()
     for parameter in merged.parameters():  # modules that were trained whole
         parameter.data = parameter.data.to(dtype)

@@ -23,7 +23,7 @@ def keep_output_type(model: PeftModel) -> None:
 
     for module in model.modules():
         if isinstance(module, BaseTunerLayer) and isinstance(module.get_base_layer(), Linear4bit | Linear8bitLt):
-            module.register_forward_hook(_as_input)  # type: ignore[attr-defined]
+            module.register_forward_hook(_as_input)
 
 
 def _as_input(module: torch.nn.Module, inputs: tuple[Any, ...], output: torch.Tensor) -> torch.Tensor:
