@@ -17,7 +17,7 @@ from xrayexp.adapters.attach import attach_adapter, base_model
 from xrayexp.adapters.config import AdapterSection
 from xrayexp.memory import step as steps
 from xrayexp.memory.device_semantics import CPU
-from xrayexp.memory.step import StepShape, trace_generation, trace_step
+from xrayexp.memory.step import StepShape, as_on, trace_generation, trace_step
 from xrayexp.memory.trace import Recording
 from xrayexp.models.loading import enable_gradient_checkpointing, load_model
 from xrayexp.models.skeleton import load_config, skeleton, weight_tensors
@@ -93,7 +93,8 @@ class Setting:
     def traced(self) -> PeftModel:
         config = load_config(TINY, None)
         base = skeleton(config, quantization=self.quantization(), dtype=self.dtype, attention=self.attention)
-        return self.adapt(base)
+        with as_on(CPU):
+            return self.adapt(base)
 
 
 def real_batch(model: PeftModel, shape: StepShape) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
