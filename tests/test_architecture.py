@@ -26,7 +26,17 @@ ARROWS: dict[str, set[str]] = {
     "training": {"data", "models", "adapters", "metrics", "tracking.examples"},
     "memory": {"models", "adapters", "training.loss"},
     "tracking": {"metrics"},
-    "cli": {"data.audit.terminal", "data_check", "doctor", "entry", "export", "pipeline", "tracking"},
+    "cli": {
+        "data.audit.terminal",
+        "data_check",
+        "doctor",
+        "entry",
+        "export",
+        "pipeline",
+        "planning",
+        "settings",
+        "tracking",
+    },
 }
 ABOVE_PIPELINE = {"cli", "entry", "export"}  # rooms and files
 

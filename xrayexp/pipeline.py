@@ -33,6 +33,7 @@ from xrayexp.memory.measure import forget_peak, peak_memory_gib
 from xrayexp.metrics.config import MetricsSection
 from xrayexp.metrics.structured import structured_metrics
 from xrayexp.models.loading import enable_gradient_checkpointing, load_model, load_processor
+from xrayexp.planning import Plan, checked
 from xrayexp.quiet import quiet_libraries
 from xrayexp.resume import config_of, moved, own_overrides, require_same_run
 from xrayexp.settings import Settings
@@ -76,10 +77,11 @@ def train(cfg: DictConfig) -> TrainingSummary:
     settings = Settings.from_config(cfg)
     settings.require_training()
     require(settings.requirements())
+    settings, plan = checked(settings)
     run, checkpoint = _run_folder(settings)
     with recorded(run, settings.cfg, own_overrides(), checkpoint):
         log.info("run folder: %s", run.path)
-        return _train(settings, run, checkpoint)
+        return _train(settings, run, checkpoint, plan)
 
 
 def _run_folder(settings: Settings) -> tuple[RunFolder, Path | None]:
@@ -93,7 +95,7 @@ def _run_folder(settings: Settings) -> tuple[RunFolder, Path | None]:
     return run, latest_checkpoint(run.checkpoints)
 
 
-def _train(settings: Settings, run: RunFolder, checkpoint: Path | None) -> TrainingSummary:
+def _train(settings: Settings, run: RunFolder, checkpoint: Path | None, plan: Plan | None) -> TrainingSummary:
     _use_threads(settings)
     L.seed_everything(settings.seed, verbose=False)
     data = data_module(settings, run.quarantine_file)
@@ -106,6 +108,9 @@ def _train(settings: Settings, run: RunFolder, checkpoint: Path | None) -> Train
         trainer = _training_trainer(settings, run, best, data.batches_per_epoch, loggers)
         module = _training_module(settings, data)
         summary = _fit(settings, run, trainer, module, data, best, checkpoint)
+        if plan is not None:
+            write_json(run.plan_file, plan.to_json())
+            summary = replace(summary, predicted_memory_gib=plan.forecast.training.allocated)
         write_json(run.summary_file, summary.to_json())
         if settings.test:
             restore_adapter(module.model, run.adapter("best"))  # type: ignore[arg-type]

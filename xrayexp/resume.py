@@ -30,11 +30,12 @@ IDENTITY = (
     "optimizer",
     "scheduler",
 )
-IDENTITY_OF_TRAINER = ("precision", "effective_batch_size", "gradient_clip", "monitor")
+IDENTITY_OF_TRAINER = ("precision", "effective_batch_size", "gradient_clip", "monitor", "loss_chunk")
 # Where things lie and how fast they come.
 CHANGEABLE = (
-    "model.defaults", "model.about", "data.about", "data.root", "data.source.root", "data.requires", "data.num_workers",
-    "data.threads", "data.prefetch", "data.cache", "data.source.cache_dir", "data.max_broken_fraction",
+    "model.defaults", "model.about", "model.architecture",
+    "data.about", "data.root", "data.source.root", "data.requires", "data.num_workers", "data.threads", "data.prefetch",
+    "data.cache", "data.source.cache_dir", "data.max_broken_fraction",
     "curriculum.difficulty.losses",  # what is in it is compared by the checkpoint
 )  # fmt: skip
 

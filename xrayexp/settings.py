@@ -15,6 +15,7 @@ from xrayexp.data.augmentation import Augmentation, AugmentationSection
 from xrayexp.data.config import DataSection
 from xrayexp.data.curriculum import CurriculumSection
 from xrayexp.errors import ConfigError
+from xrayexp.memory.config import MemorySection
 from xrayexp.metrics.config import MetricsSection
 from xrayexp.models.config import ModelSection, QuantizationSection
 from xrayexp.training.config import TrainerSection, check_callbacks, check_optimization
@@ -45,6 +46,7 @@ class Settings:
     adapter: AdapterSection
     trainer: TrainerSection
     metrics: MetricsSection
+    memory: MemorySection
 
     @classmethod
     def from_config(cls, cfg: DictConfig) -> Settings:
@@ -63,6 +65,7 @@ class Settings:
             "adapter": parse_section(cfg, "adapter", AdapterSection, problems),
             "trainer": parse_section(cfg, "trainer", TrainerSection, problems),
             "metrics": parse_section(cfg, "metrics", MetricsSection, problems),
+            "memory": parse_section(cfg, "memory", MemorySection, problems),
         }
         problems += _scalar_problems(cfg)
         try:
@@ -146,6 +149,9 @@ def _between_rooms(
 ) -> list[str]:
     """Rules that concern more than one section, of those sections that could be read."""
     found = []
+    memory = others.get("memory")
+    if trainer and trainer.auto_batch and isinstance(memory, MemorySection) and memory.budget_gib is None:
+        found.append("trainer.auto_batch=true needs memory=budget_12gb, or another memory.budget_gib")
     if adapter and quantization and quantization.config is not None and not adapter.quantized_base:
         found.append(adapter.needs_unquantized)
     if quantization and trainer and quantization.name == "int8" and trainer.accelerator == "gpu":
@@ -161,7 +167,7 @@ def _between_rooms(
     return found
 
 
-SECTIONS = ("data", "augmentation", "curriculum", "model", "quantization", "adapter", "trainer", "metrics")
+SECTIONS = ("data", "augmentation", "curriculum", "model", "quantization", "adapter", "trainer", "metrics", "memory")
 OTHER_KEYS = ("optimizer", "scheduler", "callbacks", "logger", "paths", "seed", "test", "resume", "init_from", "debug")
 
 

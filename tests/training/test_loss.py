@@ -29,6 +29,22 @@ def test_it_is_the_loss_of_transformers(model: PreTrainedModel, samples: Sequenc
     torch.testing.assert_close(ours / supervised, theirs, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("chunk", [1, 7, 1000])
+def test_chunks_change_neither_loss_nor_gradient(
+    load_tiny: Callable[..., PreTrainedModel], samples: Sequence[EncodedSample], chunk: int
+) -> None:
+    batch = pad(samples, pad_token_id=0)
+    found = []
+    for size in (None, chunk):
+        model = load_tiny()
+        weight = model.get_output_embeddings().weight.requires_grad_()
+        loss = supervised_loss_sum(model, batch.inputs, batch.labels, size)
+        loss.backward()  # type: ignore[no-untyped-call]
+        assert weight.grad is not None
+        found.append((loss.detach(), weight.grad))
+    torch.testing.assert_close(found[1], found[0], rtol=1e-4, atol=1e-4)
+
+
 def test_samples_do_not_see_each_other_or_the_padding(model: PreTrainedModel, samples: Sequence[EncodedSample]) -> None:
     together = pad(samples, pad_token_id=0)
     assert (together.inputs["attention_mask"] == 0).any()

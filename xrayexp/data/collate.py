@@ -107,9 +107,9 @@ class MicroBatch:
         return self.tokens | {"pixel_values": torch.cat(scaled)}  # [batch, channels, height, width]
 
     def to(self, device: torch.device) -> MicroBatch:
-        """The same batch on `device`."""
+        """The same inputs on `device`; the labels stay, for the loss looks at them before the device is ready."""
         moved = {name: tensor.to(device) for name, tensor in self.tokens.items()}
-        return MicroBatch(self.samples, moved, self.pixels.to(device), self.labels.to(device))
+        return MicroBatch(self.samples, moved, self.pixels.to(device), self.labels)
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,6 +36,7 @@ class ModelSection:
     Attributes:
         name: short name, for the run folder and tables.
         pretrained: a local folder, a hub id, or `pkg://package/path` for what ships with a package.
+        architecture: a folder, likewise, with the config.json of `pretrained`, for plans on machines without it.
         max_length: most tokens of a training sample, prompt and image included.
         max_new_tokens: most tokens of a generated report.
         attention: transformers' attention implementation.
@@ -45,6 +46,7 @@ class ModelSection:
 
     name: str
     pretrained: str
+    architecture: str | None
     max_length: int
     max_new_tokens: int
     attention: str

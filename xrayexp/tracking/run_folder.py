@@ -110,6 +110,11 @@ class RunFolder:
         return self.path / "quarantine.csv"
 
     @property
+    def plan_file(self) -> Path:
+        """The memory that was predicted."""
+        return self.path / "memory.json"
+
+    @property
     def summary_file(self) -> Path:
         """The run in a few numbers."""
         return self.path / "summary.json"

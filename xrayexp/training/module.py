@@ -160,9 +160,14 @@ class ReportModule(L.LightningModule):
         micro_batches = list(batch.micro_batches(self.micro_batch_size))
         for micro in micro_batches:
             on_device = micro.to(self.device)
-            loss = supervised_loss_sum(base_model(self.model), on_device.inputs, on_device.labels) / tokens
-            self.manual_backward(loss)
-            losses.append(loss.detach())
+            loss = supervised_loss_sum(
+                base_model(self.model), on_device.inputs, on_device.labels, self.settings.loss_chunk
+            )
+            # Autocast is for forward passes: on a GPU the backward pass has threads of its own, which do not know in
+            # which type it is on.
+            with torch.autocast(self.device.type, enabled=False):
+                self.manual_backward(loss / tokens)
+            losses.append(loss.detach() / tokens)
         if (penalty := orthogonality(self.model)) is not None:
             self.manual_backward(penalty)
         values: list[float] = torch.stack(losses).tolist()  # one synchronisation with the device
