@@ -133,12 +133,16 @@ def test_data_check_shows_what_a_training_would_drop(padchest: Path, capsys: pyt
 
 
 def test_data_check_of_phantoms_and_of_images_alone(
-    padchest: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    padchest: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert main(["data", "check", "data=phantom", "data.source.patients=300", "--out", str(tmp_path / "out")]) == 0
     assert "draws its images" in capsys.readouterr().out
     (padchest / LABEL_FILES[0]).unlink()
     assert data_check(padchest) == 0
+    assert "holds no label file" in capsys.readouterr().out
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("PADCHEST_DIR", "~/PadChest")
+    assert main(["data", "check", f"data.cache_dir={tmp_path}/cache", "--out", str(tmp_path / "out")]) == 0
     assert "holds no label file" in capsys.readouterr().out
 
 

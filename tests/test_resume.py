@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,11 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import given
 from hypothesis import strategies as st
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from xrayexp.config import quoted
 from xrayexp.errors import ConfigError, UserError
-from xrayexp.resume import config_of, require_same_run, with_earlier_overrides
+from xrayexp.resume import config_of, moved, require_same_run, with_earlier_overrides
 from xrayexp.tracking.run_folder import RunFolder
 from xrayexp.tracking.summary import TrainingSummary
 
@@ -74,6 +75,19 @@ def test_the_config_of_an_older_run_gets_what_it_lacks_and_loses_what_nobody_kno
     assert "old_group" not in config
     assert config.adapter.r == 5
     assert config.paths.output_dir == str(run.path)
+
+
+def test_a_run_on_another_machine(compose: Callable[..., DictConfig]) -> None:
+    there = compose("data=padchest", "data.root=/there", "paths.output_dir=run")
+    here = moved(OmegaConf.create(OmegaConf.to_container(there, resolve=True)), data_root="/here", batch_size=3)
+    assert here.data.root == here.data.source.root == here.data.requires.root == "/here"
+    assert here.trainer.eval_batch_size == 3
+    assert here.trainer.accelerator == there.trainer.accelerator
+
+
+def test_phantoms_lie_in_no_folder(run: RunFolder) -> None:
+    with pytest.raises(ConfigError, match="data=phantom has no folder: leave data_root"):
+        moved(config_of(run), data_root="/here")
 
 
 def test_where_things_lie_may_change_and_what_the_run_is_may_not(run: RunFolder) -> None:

@@ -1,7 +1,8 @@
-"""What every room's config section shares: arithmetic in YAML, and the check of keys, types and ranges."""
+"""What every room's config section shares: composition, arithmetic in YAML, the check of keys, types and ranges."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -42,6 +43,22 @@ def register_resolvers() -> None:
 def _product(a: Any, b: Any) -> float:
     """Whole where both factors are."""
     return a * b if isinstance(a, int) and isinstance(b, int) else float(a) * float(b)
+
+
+def training_config(overrides: Sequence[str]) -> DictConfig:
+    """The config that `python train.py OVERRIDES` gets, within a run of Hydra's or without one.
+
+    Raises:
+        HydraException, OmegaConfBaseException: an override cannot be used.
+    """
+    from hydra import compose, initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+
+    register_resolvers()
+    if GlobalHydra.instance().is_initialized():
+        return compose("train", list(overrides))
+    with initialize_config_dir(str(config_dir()), version_base="1.3"):
+        return compose("train", list(overrides))
 
 
 def parse_section(cfg: DictConfig, name: str, schema: type[SectionT], problems: list[str]) -> SectionT | None:

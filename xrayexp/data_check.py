@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from xrayexp.config import config_dir, parse_section, register_resolvers
+from xrayexp.config import parse_section, training_config
 from xrayexp.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def check_data(overrides: Sequence[str], workers: int | None) -> Audit:
     except NoLabelFile:
         if section.root is None:
             raise
-        return audit_folder(section, Path(section.root), processes)
+        return audit_folder(section, Path(section.root).expanduser(), processes)
 
 
 def _cores() -> int:
@@ -57,14 +57,10 @@ def data_section(overrides: Sequence[str]) -> DataSection:
         ConfigError: something in it is wrong.
         HydraException, OmegaConfBaseException: an override cannot be used.
     """
-    from hydra import compose, initialize_config_dir
-
     from xrayexp.data.config import DataSection
 
-    register_resolvers()
     chosen = any(override.startswith("data=") for override in overrides)
-    with initialize_config_dir(version_base="1.3", config_dir=str(config_dir())):
-        cfg = compose("train", [*overrides] if chosen else [DEFAULT_DATA, *overrides])
+    cfg = training_config(overrides if chosen else [DEFAULT_DATA, *overrides])
     problems: list[str] = []
     section = parse_section(cfg, "data", DataSection, problems)
     if problems or section is None:

@@ -6,11 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
-from xrayexp.config import config_dir, quoted, register_resolvers
+from xrayexp.config import quoted, training_config
 from xrayexp.errors import ConfigError
 from xrayexp.tracking.record import read_record
 from xrayexp.tracking.run_folder import RunFolder
@@ -82,7 +80,7 @@ def config_of(run: RunFolder) -> DictConfig:
     overrides = read_record(run)["overrides"] if run.record_file.exists() else None
     if overrides is None:  # not made from a command line
         return stored
-    now = _composed(overrides)
+    now = training_config(overrides)
     OmegaConf.set_struct(now, False)
     now.paths = {}  # Hydra's folder, that of this process
     merged = OmegaConf.merge(now, stored)
@@ -107,7 +105,12 @@ def moved(
         batch_size: samples that are generated together.
         accelerator: cpu or gpu.
         data_root: the folder of the data set.
+
+    Raises:
+        ConfigError: a folder is given for data that have none.
     """
+    if data_root is not None and "root" not in config.data.source:
+        raise ConfigError([f"data={config.data.name} has no folder: leave data_root (--data-root) out"])
     changes = {
         "trainer.eval_batch_size": batch_size,
         "trainer.accelerator": accelerator,
@@ -119,14 +122,6 @@ def moved(
         if value is not None:
             OmegaConf.update(config, key, value)
     return config
-
-
-def _composed(overrides: Sequence[str]) -> DictConfig:
-    register_resolvers()
-    if GlobalHydra.instance().is_initialized():
-        return compose("train", list(overrides))
-    with initialize_config_dir(str(config_dir()), version_base="1.3"):
-        return compose("train", list(overrides))
 
 
 def require_same_run(run: RunFolder, config: Mapping[str, Any]) -> None:

@@ -63,6 +63,23 @@ def test_a_write_that_was_cut_off_does_no_harm(index: ImageIndex, root: Path) ->
     assert index.read()["file"].tolist() == ["a.png"]
 
 
+def test_a_damaged_file_costs_its_records_alone(
+    index: ImageIndex, root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with index.writing():
+        index.add([record(root, "a.png")])
+        index.add([record(root, "b.png")])
+    (index.folder / "00000001.parquet").write_bytes(b"PAR1 and no more")
+    assert index.read()["file"].tolist() == ["b.png"]
+    assert "00000001.parquet cannot be read: its images count as not looked at" in caplog.text
+    with index.writing():
+        index.add([record(root, "a.png")])
+        index.put_together()
+    caplog.clear()
+    assert sorted(index.read()["file"]) == ["a.png", "b.png"]
+    assert not caplog.text
+
+
 def test_two_checks_do_not_write_at_once(index: ImageIndex) -> None:
     with index.writing(), pytest.raises(UserError, match="another `xrayexp data check`"), index.writing():
         pass

@@ -69,6 +69,16 @@ def test_a_paced_run_opens_and_is_logged(build: Build) -> None:
     assert of == visits
 
 
+def test_every_image_is_seen_where_batches_do_not_divide_an_epoch(build: Build) -> None:
+    """60 and 4 images in turns: the run has 192 draws, and the pace must not be set for 6 times 60."""
+    size = ("trainer.effective_batch_size=60", "trainer.max_steps=6")
+    data = build("quantization=none", "curriculum=paced", *size).data
+    drawn = [draw.sample for epoch in range(3) for batch in data.sampler.plan(epoch) for draw in batch]
+    assert set(drawn) == set(range(64))
+    assert data.sampler.curriculum.open_share(115) < 1
+    assert data.sampler.curriculum.open_share(116) == 1  # 0.6 of the run
+
+
 def test_without_a_curriculum_nothing_is_logged_of_it(build: Build) -> None:
     steps, _ = trained(build, "trainer.max_steps=2")
     assert steps.logged == [{}, {}]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from xrayexp.cli.common import Commands
+from xrayexp.cli.common import Commands, open_console
 from xrayexp.config import config_dir
 
 
@@ -17,15 +17,13 @@ def add(commands: Commands) -> None:
 
 def _run(_: argparse.Namespace) -> int:
     """Prints the table; 1 when something is missing that every run needs."""
-    from rich.console import Console
-
     from xrayexp.config import register_resolvers
     from xrayexp.doctor import examine, table
     from xrayexp.quiet import quiet_libraries
 
     register_resolvers()
     quiet_libraries()
-    console = Console()
+    console = open_console()
     with console.status("checking ..."):
         findings = list(examine(config_dir()))
     console.print(table(findings))

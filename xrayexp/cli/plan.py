@@ -6,7 +6,6 @@ import argparse
 from typing import TYPE_CHECKING
 
 from xrayexp.cli.common import Commands, open_console
-from xrayexp.config import config_dir
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -43,17 +42,13 @@ def _gib(text: str) -> float:
 
 def _run(arguments: argparse.Namespace) -> int:
     """Prints the forecast."""
-    from hydra import compose, initialize_config_dir
-
-    from xrayexp.config import register_resolvers
+    from xrayexp.config import training_config
     from xrayexp.planning import Planner
     from xrayexp.quiet import quiet_libraries
     from xrayexp.settings import Settings
 
-    register_resolvers()
     quiet_libraries()
-    with initialize_config_dir(version_base="1.3", config_dir=str(config_dir())):
-        settings = Settings.from_config(compose("train", [*arguments.overrides, "paths.output_dir=outputs/plan"]))
+    settings = Settings.from_config(training_config([*arguments.overrides, "paths.output_dir=outputs/plan"]))
     settings.require_training()
     console = open_console()
     with console.status("tracing a training step ..."):

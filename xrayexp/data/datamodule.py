@@ -123,7 +123,8 @@ class ReportDataModule(L.LightningDataModule):
             total_steps: optimiser steps of the whole training, given those of an epoch.
         """
         difficulty = difficulties(self.splits[TRAIN], section.difficulty)
-        draws = total_steps(self.batches_per_epoch) * self.effective_batch_size
+        epochs, batches = divmod(total_steps(self.batches_per_epoch), self.batches_per_epoch)
+        draws = epochs * len(difficulty) + batches * self.effective_batch_size  # an epoch's last batch may be smaller
         lengths = [self.encoder.length(example) for example in self.splits[TRAIN]] if section.group_by_length else None
         curriculum = make_curriculum(section, difficulty, self.seed, draws)
         self._follow(curriculum, section.order, difficulty, draws, lengths)

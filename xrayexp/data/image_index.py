@@ -11,6 +11,7 @@ written yet and damages nothing. A record holds while its image file keeps its s
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from xrayexp.data.files import ImageFiles
+
+log = logging.getLogger(__name__)
 
 INDEX_FORMAT = 1  # to be raised when records change their form or what is measured its meaning
 
@@ -95,19 +98,16 @@ class ImageIndex:
 
         while True:
             try:
-                tables = [pd.read_parquet(part) for part in self._parts()]
+                read = [_read(part) for part in self._parts()]
             except FileNotFoundError:
                 continue  # a check has just put its parts together
+            tables = [table for table in read if table is not None]
             if not tables:
                 return _table([])
             return pd.concat(tables, ignore_index=True).drop_duplicates("file", keep="last", ignore_index=True)
 
     def add(self, records: Sequence[ImageRecord]) -> None:
-        """Keeps records for good.
-
-        Raises:
-            DataError: the folder cannot be written.
-        """
+        """Keeps records for good; to be called within `writing`, which explains what goes wrong."""
         self._write(_table(records))
 
     def put_together(self) -> None:
@@ -208,6 +208,23 @@ def known_faults(index: pd.DataFrame, images: ImageFiles) -> Faults:
         else:
             faults.suspect[names[file]] = f"{images.root / file}: {suspicion}"
     return faults
+
+
+def _read(part: Path) -> pd.DataFrame | None:
+    """One file of an index, or None where it is damaged: then its images count as not looked at.
+
+    Raises:
+        FileNotFoundError: it is gone.
+    """
+    import pandas as pd
+
+    try:
+        return pd.read_parquet(part)
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError) as error:
+        log.warning("%s cannot be read: its images count as not looked at (%s)", part, error)
+        return None
 
 
 def _table(records: Sequence[ImageRecord]) -> pd.DataFrame:

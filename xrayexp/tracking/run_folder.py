@@ -29,6 +29,7 @@ class RunFolder:
     samples/           what the model said of a few images, at every validation
     evaluation/SPLIT   predictions.jsonl, metrics.json and the table; for train losses.csv
     summary.json       the run in a few numbers
+    memory.json        the memory that was predicted; not there without a budget
     export/CHECKPOINT  the adapter merged into its base, when it was exported
     """
 
