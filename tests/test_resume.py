@@ -79,7 +79,8 @@ def test_the_config_of_an_older_run_gets_what_it_lacks_and_loses_what_nobody_kno
 
 def test_a_run_on_another_machine(compose: Callable[..., DictConfig]) -> None:
     there = compose("data=padchest", "data.root=/there", "paths.output_dir=run")
-    here = moved(OmegaConf.create(OmegaConf.to_container(there, resolve=True)), data_root="/here", batch_size=3)
+    stored: Any = OmegaConf.create(OmegaConf.to_container(there, resolve=True))
+    here = moved(stored, data_root="/here", batch_size=3)
     assert here.data.root == here.data.source.root == here.data.requires.root == "/here"
     assert here.trainer.eval_batch_size == 3
     assert here.trainer.accelerator == there.trainer.accelerator

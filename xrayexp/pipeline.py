@@ -28,6 +28,7 @@ from xrayexp.data.collate import ReportEncoder
 from xrayexp.data.datamodule import ReportDataModule
 from xrayexp.data.losses import write_losses
 from xrayexp.data.partition import TRAIN, check_not_trained_on
+from xrayexp.data.quarantine import QUARANTINE
 from xrayexp.errors import ConfigError
 from xrayexp.memory.measure import forget_peak, peak_memory_gib
 from xrayexp.metrics.config import MetricsSection
@@ -188,7 +189,7 @@ def _trained_parts(
         require_adapter(run.adapter(checkpoint))
     require(settings.requirements())
     _use_threads(settings)
-    quarantine = run.evaluation(split, checkpoint) / "quarantine.csv"
+    quarantine = run.evaluation(split, checkpoint) / QUARANTINE
     quarantine.unlink(missing_ok=True)  # of an earlier evaluation
     data = data_module(settings, quarantine, evaluated_split=split, splits=[split])
     if split != TRAIN and run.splits_file.exists():

@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from xrayexp import pipeline
 from xrayexp.data.examples import examples_from_table
+from xrayexp.data.phantom import PhantomSource
 from xrayexp.data.report import Finding, Report, parse_report
 from xrayexp.errors import UserError
 from xrayexp.metrics.samples import ScoredReport, per_sample
@@ -183,6 +184,23 @@ def test_images_that_were_broken_once_are_forgotten(compose: Compose, run: Path)
     listed.write_text("image_id,split,reason\nold.png,test,truncated\n", encoding="utf-8")
     assert pipeline.evaluate(compose(f"run={run}", "metrics.bootstrap=0", config="evaluate")).broken_images == 0
     assert not listed.exists()
+
+
+def test_missing_images_are_listed(compose: Compose, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = OmegaConf.load(run / "config.yaml")
+    config.data.max_broken_fraction = 0.5
+    OmegaConf.save(config, run / "config.yaml")
+    missing: list[str] = []
+
+    def absent(_: PhantomSource, image_ids: Sequence[str]) -> dict[str, str]:
+        missing.append(image_ids[0])
+        return {image_ids[0]: "no such file"}
+
+    monkeypatch.setattr(PhantomSource, "absent", absent)
+    done = pipeline.evaluate(compose(f"run={run}", "metrics.bootstrap=0", config="evaluate"))
+    assert done.broken_images == 1
+    listed = (run / "evaluation" / "test" / "quarantine.csv").read_text(encoding="utf-8")
+    assert listed == f"image_id,split,reason\n{missing[0]},test,no such file\n"
 
 
 def test_the_base_model_of_a_config_without_adapter(compose: Compose, small: Sequence[str], tmp_path: Path) -> None:

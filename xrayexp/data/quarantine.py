@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+QUARANTINE = "quarantine.csv"  # name of the list, in a run or an evaluation
 NAMED = 5  # images that are named in the log when many come at once
 HEADER = ("image_id", "split", "reason")
 

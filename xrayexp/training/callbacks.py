@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import lightning as L
 
 from xrayexp.adapters.attach import remove_unfinished, save_adapter
+from xrayexp.data.quarantine import QUARANTINE
 from xrayexp.metrics.samples import per_sample
 
 if TYPE_CHECKING:
@@ -93,7 +94,8 @@ class PredictionWriter(L.Callback):
     """Appends every generated report to predictions.jsonl as soon as its batch is done.
 
     Args:
-        folder: of an evaluation; what an earlier one left in it is removed.
+        folder: of an evaluation; what an earlier one left in it is removed. The list of broken images is this one's:
+            it is begun before the first batch.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -102,7 +104,8 @@ class PredictionWriter(L.Callback):
     def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         for old in self.path.parent.iterdir():
-            old.unlink()
+            if old.name != QUARANTINE:
+                old.unlink()
         self.path.write_text("")
 
     def on_test_batch_end(
