@@ -44,11 +44,14 @@ def _curves(axes: Axes, rows: Rows) -> None:
     axes.set_title("validation micro F1 by step, mean and 95 % interval", loc="left", fontsize=9)
     axes.set_ylim(0, 1.02)
     axes.grid(color=FAINT, linewidth=0.6)
-    axes.legend(frameon=False, loc="lower right")
+    axes.legend(
+        frameon=False, ncols=len(CURRICULA), handlelength=1.2, columnspacing=1.2,
+        loc="upper center", bbox_to_anchor=(0.5, -0.08),
+    )  # fmt: skip
 
 
 def _forest(axes: Axes, rows: Rows) -> None:
-    """Each difference with its interval."""
+    """Each curriculum's score less that of a random order, with its interval."""
     found = differences(rows)
     for place, ((name, _), difference) in enumerate(found.items()):
         axes.plot([difference.low, difference.high], [place, place], color=COLOURS[name], linewidth=2.2, alpha=0.45)

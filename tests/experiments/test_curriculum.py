@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hydra.utils import instantiate
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from experiments.curriculum.claims import CURRICULA, END, WAY, claims, differences, holm, interval, summary, verdict
-from experiments.curriculum.run import plan
+from experiments.curriculum.claims import CURRICULA, END, WAY, claims, differences, holm, interval, of, summary, verdict
+from experiments.curriculum.run import STUDY, plan
 from experiments.embedded_default.runs import composed
-from experiments.results import Rows, Values
+from experiments.results import Results, Rows, Values
+from xrayexp.data.partition import partition
+from xrayexp.data.report import Finding, Report
+from xrayexp.metrics.samples import ScoredReport
+from xrayexp.metrics.structured import structured_metrics
+from xrayexp.settings import Settings
 
 
 def outcome(test: float, validation: float = 0.5, **changes: float) -> Values:
@@ -130,3 +136,20 @@ def test_curricula_that_change_nothing_are_said_to_help_with_nothing() -> None:
 def test_one_bad_row_breaks_its_claim_and_no_other(rows: Rows, key: str, values: Values, broken: str) -> None:
     assert [claim.name for claim in claims(rows) if not claim.holds] == []
     assert [claim.name for claim in claims({**rows, key: values}) if not claim.holds] == [broken]
+
+
+def test_what_the_readme_says_of_calling_everything_normal() -> None:
+    """Its score, and that both sorted orders come down to it where normal images came last."""
+    cfg = composed("train", plan(False)[0].settings["overrides"])
+    cfg.paths.output_dir = ""
+    data = Settings.from_config(cfg).data
+    examples = partition(data, instantiate(data.source, _convert_="all"), None).examples["validation"]
+    normal = Report((Finding("normal"),))
+    scored = [ScoredReport(e.image_id, e.patient_id, Report(e.findings), normal) for e in examples]
+    score = structured_metrics(scored, bootstrap=0).headline("micro_f1")
+    readme = (STUDY.folder / "README.md").read_text(encoding="utf-8")
+    assert f"Calling every validation phantom normal scores {score:.3f}" in readme
+    rows = Results.read(STUDY.folder / "results.json").values
+    for name, step in (("easy_to_hard", 240), ("hard_first", 200)):
+        found = [values["validation"]["micro_f1"][values["validated"].index(step)] for values in of(rows, name)]
+        assert np.mean(found) == pytest.approx(score, abs=0.01)
