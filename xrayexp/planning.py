@@ -160,7 +160,7 @@ class Planner:
         model = self._model(settings)
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
         each = bytes_per_number(settings.optimizer())
-        image = int(model.config.mm_tokens_per_image)  # type: ignore[union-attr]
+        image = int(model.config.mm_tokens_per_image)
         tokens = settings.model.max_length
         shape = StepShape(
             samples=min(trainer.micro_batch_size, trainer.effective_batch_size),
@@ -176,7 +176,7 @@ class Planner:
         generation = trace_generation(
             model, trainer.eval_batch_size, prompt, settings.model.max_new_tokens, autocast=autocast
         )
-        peaks = [Peak.of(recording, constants) for recording in (training, generation)]
+        peaks = Peak.of(training, constants), Peak.of(generation, constants)
         return Forecast(*peaks, constants.context_gib, constants.calibrated_on)
 
     def _model(self, settings: Settings) -> PeftModel:

@@ -35,7 +35,14 @@ def plan(quick: bool) -> list[Row]:
     return [
         Row(
             f"{inside}->{outside}, {count} rows, r={rank}, {dtype}",
-            {"in": inside, "out": outside, "rows": count, "rank": rank, "type": dtype, "rounds": 1 if quick else ROUNDS},
+            {
+                "in": inside,
+                "out": outside,
+                "rows": count,
+                "rank": rank,
+                "type": dtype,
+                "rounds": 1 if quick else ROUNDS,
+            },
         )
         for dtype in TYPES
         for inside, outside in shapes

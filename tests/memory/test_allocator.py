@@ -19,11 +19,13 @@ def histories(draw: st.DrawFn) -> list[Event]:
     """Allocations and releases in an order that a program could make."""
     events: list[Event] = []
     live: list[int] = []
-    for number, size in enumerate(draw(st.lists(SIZES, min_size=1, max_size=40))):
+    sizes = draw(st.lists(SIZES, min_size=1, max_size=40))
+    for number, size in enumerate(sizes):
         events.append(Event(number, size, ""))
         live.append(number)
         while live and draw(st.booleans()):
-            events.append(Event(live.pop(draw(st.integers(0, len(live) - 1))), 0, ""))
+            place = draw(st.integers(0, len(live) - 1))
+            events.append(Event(live.pop(place), 0, ""))
     return events
 
 

@@ -119,7 +119,7 @@ def measured(setting: Setting) -> int:
     def once() -> None:
         with torch.autocast("cpu", setting.amp) if setting.amp else nullcontext():
             loss = supervised_loss_sum(base_model(model), inputs, labels, setting.shape.chunk)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
 
     once()
     if not setting.shape.accumulates:
@@ -181,7 +181,7 @@ def test_what_is_trained_gets_its_gradient() -> None:
 
 def test_generation_counts_the_cache() -> None:
     model = Setting.draw(1).traced()
-    text: Any = model.config.text_config  # type: ignore[union-attr]
+    text: Any = model.config.text_config
     short, long = (trace_generation(model, 2, 64, new, autocast=None, device=CPU) for new in (1, 257))
     per_token = 2 * 2 * text.num_hidden_layers * text.num_key_value_heads * text.head_dim
     size = base_model(model).dtype.itemsize

@@ -121,7 +121,7 @@ class DeviceSemantics(TorchFunctionMode):
     def _backward(self, loss: torch.Tensor, gradient: Any = None, *_: Any, **__: Any) -> None:
         """Runs the engine below `Tensor.backward`, which would switch this mode off for what is recomputed."""
         with self:
-            engine = torch.autograd.Variable._execution_engine  # type: ignore[attr-defined]
+            engine = torch.autograd.Variable._execution_engine
             root = torch.ones_like(loss) if gradient is None else gradient
             engine.run_backward((loss,), (root,), False, False, (), allow_unreachable=True, accumulate_grad=True)
 

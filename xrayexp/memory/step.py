@@ -114,7 +114,7 @@ def trace_step(
         with torch.autocast(device.name, dtype=autocast, enabled=autocast is not None), trace.phase(LOSS):
             loss = supervised_loss_sum(base, inputs, labels, shape.chunk)
         with trace.phase(BACKWARD):
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
         del loss, inputs
         semantics.forget_casts()
     model.zero_grad()

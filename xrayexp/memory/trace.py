@@ -55,7 +55,7 @@ class AllocationTrace(TorchDispatchMode):
     """
 
     def __init__(self, scratch: Mapping[Any, Scratch] | None = None, values: Mapping[Any, Any] | None = None) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.recording = Recording()
         self._scratch, self._values = dict(scratch or {}), dict(values or {})
         self._phase, self._blocks = "", 0

@@ -92,12 +92,10 @@ def _quantize(model: PreTrainedModel, quantization: Any, dtype: torch.dtype) -> 
             packed, quant_state=state, quant_type=state.quant_type, bnb_quantized=True, module=layer
         )
         # PEFT copies a layer to measure its norms; bitsandbytes cannot copy what has no content.
-        layer.weight.__deepcopy__ = partial(_itself, layer.weight)
+        layer.weight.__deepcopy__ = partial(_itself, layer.weight)  # type: ignore[method-assign]
         layer.quant_state = state
         if layer.bias is not None:
             layer.bias = torch.nn.Parameter(layer.bias.to(dtype), requires_grad=False)
-    model.quantization_method = "bitsandbytes"
-    model.is_loaded_in_4bit = True
 
 
 def _itself(weight: torch.Tensor, memo: dict[int, Any]) -> torch.Tensor:
