@@ -23,7 +23,7 @@ def histories(draw: st.DrawFn) -> list[Event]:
     for number, size in enumerate(sizes):
         events.append(Event(number, size, ""))
         live.append(number)
-        while live and draw(st.booleans()):
+        while draw(st.booleans()) and live:
             place = draw(st.integers(0, len(live) - 1))
             events.append(Event(live.pop(place), 0, ""))
     return events
