@@ -13,7 +13,7 @@ from xrayexp.errors import ConfigError
 
 
 def test_phases_that_leave_no_time_are_refused_with_the_reason(attached: Callable[..., PeftModel]) -> None:
-    with pytest.raises(ConfigError, match="adapter=adalora: .*budgeting phase"):
+    with pytest.raises(ConfigError, match=r"adapter=adalora: .*budgeting phase"):
         attached("adalora", "adapter.phases.tinit=0.8")
 
 
