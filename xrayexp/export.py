@@ -160,8 +160,9 @@ class _Export:
         settings = Settings.from_config(here)
         job = cls(request, run, settings, target, request.base or settings.model.pretrained)
         require([accelerator(settings.trainer.accelerator), weights(job.source)])
-        if settings.quantization.config is not None and (request.dequantize or request.compare):
-            require([weights(settings.model.pretrained), four_bit()])
+        if request.dequantize or request.compare:  # the model as it was trained is loaded too
+            quantized = settings.quantization.config is not None
+            require([weights(settings.model.pretrained), *([four_bit()] if quantized else [])])
         job.check_precision()
         job.check_room()
         if request.push:

@@ -6,16 +6,16 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from omegaconf import DictConfig
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
 
+from tests.adapters.family import disturb, logits
 from xrayexp.adapters.attach import (
     attach_adapter,
     base_model,
@@ -26,8 +26,7 @@ from xrayexp.adapters.attach import (
 )
 from xrayexp.adapters.config import AdapterSection
 from xrayexp.adapters.dora import factor_dora
-from xrayexp.config import parse_section
-from xrayexp.data.collate import EncodedSample, MicroBatch, ReportEncoder, pad
+from xrayexp.data.collate import MicroBatch, ReportEncoder
 from xrayexp.errors import ConfigError, DataError
 from xrayexp.models.loading import load_processor, resolve_pretrained
 from xrayexp.tracking.summary import TrainingSummary
@@ -38,39 +37,6 @@ Section = Callable[..., AdapterSection]
 # Every method on the weights that it works on.
 METHODS = [(method, quantization) for method in ("lora", "dora", "delora") for quantization in ("nf4", "int8", "none")]
 WHOLE = ("adapter.modules_to_save=[lm_head,embed_tokens]", "adapter.ensure_weight_tying=true")
-
-
-@pytest.fixture(scope="module")
-def section(compose: Callable[..., DictConfig]) -> Section:
-    def parsed(*overrides: str) -> AdapterSection:
-        problems: list[str] = []
-        adapter = parse_section(compose(*overrides), "adapter", AdapterSection, problems)
-        assert adapter is not None
-        assert not problems
-        return adapter
-
-    return parsed
-
-
-@pytest.fixture(scope="module")
-def batch(samples: Sequence[EncodedSample]) -> MicroBatch:
-    return pad(samples[:2], pad_token_id=0)
-
-
-def logits(model: torch.nn.Module, batch: MicroBatch) -> torch.Tensor:
-    """Where there is no padding, [tokens, vocabulary]."""
-    with torch.no_grad():
-        out: torch.Tensor = model.eval()(**batch.inputs).logits
-    return out[batch.inputs["attention_mask"].bool()]
-
-
-def disturb(model: torch.nn.Module) -> None:
-    """Moves everything that is trained, as training would."""
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.requires_grad:
-                parameter.add_(0.05 * torch.randn(parameter.shape, generator=generator))
 
 
 @pytest.mark.parametrize("method, quantization", METHODS)
@@ -114,25 +80,6 @@ def test_rank_scale_and_dropout_reach_the_layers(load_tiny: Load, section: Secti
     layer = next(m for n, m in model.named_modules() if n.endswith("layers.0.self_attn.q_proj"))
     assert layer.scaling == {"default": 4.0}
     assert layer.lora_dropout["default"].p == 0.25
-
-
-@pytest.mark.parametrize("method, quantization", METHODS)
-def test_a_saved_adapter_is_the_same_again(
-    load_tiny: Load, section: Section, batch: MicroBatch, encoder: ReportEncoder, tmp_path: Path,
-    method: str, quantization: str,
-) -> None:  # fmt: skip
-    model = attach_adapter(load_tiny(quantization), section(f"adapter={method}"))
-    plain = logits(model, batch)
-    disturb(model)
-    expected = logits(model, batch)
-    assert not torch.allclose(expected, plain, atol=0.1)
-    folder = tmp_path / "checkpoints" / "best"
-    save_adapter(model, encoder.processor, folder)
-    loaded = load_adapter(load_tiny(quantization), folder)
-    torch.testing.assert_close(logits(loaded, batch), expected)
-    assert not any(parameter.requires_grad for parameter in loaded.parameters())
-    size = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
-    assert size < 1.1 * 4 * trainable_parameters(model)[0] + 50_000, "more than the adapter was saved"
 
 
 def test_saving_again_replaces_the_folder_and_leaves_nothing_beside_it(
@@ -181,6 +128,11 @@ def test_whole_layers_are_trained_saved_and_stay_one_matrix(
 def test_whole_layers_that_do_not_exist_are_refused(load_tiny: Load, section: Section) -> None:
     with pytest.raises(ConfigError, match=r"modules_to_save.*lm_haed"):
         attach_adapter(load_tiny(), section("adapter.modules_to_save=[lm_haed]"))
+
+
+def test_frozen_parts_that_do_not_exist_are_refused(load_tiny: Load, section: Section) -> None:
+    with pytest.raises(ConfigError, match=r"adapter\.frozen.*lora_a"):
+        attach_adapter(load_tiny(), section("adapter.frozen=[lora_a]"))
 
 
 def test_a_method_for_plain_weights_is_refused_on_quantised_ones(load_tiny: Load, section: Section) -> None:

@@ -293,6 +293,13 @@ def test_whole_weights_cannot_be_written_out(run: Path) -> None:
         export(ExportRequest(run, dequantize=True))
 
 
+def test_the_model_as_it_was_trained_must_be_here_for_the_comparison(run: Path, tmp_path: Path) -> None:
+    changed(run, quantization={"name": "none", "config": None}, model__pretrained="/no/such/model")
+    with pytest.raises(UserError, match="/no/such/model: no such folder"):
+        export(ExportRequest(run, to=tmp_path / "model", base=TINY))
+    assert not (tmp_path / "model").exists()
+
+
 def test_a_negative_count_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["export", "run", "--compare", "-1"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import torch
 from omegaconf import DictConfig
 
 from tests.adapters.family import METHODS
+from xrayexp.adapters.adalora import orthogonality
 from xrayexp.adapters.attach import adapter_parameters
 from xrayexp.errors import UserError
 from xrayexp.training.checkpoint import AtomicCheckpointIO, ExactCheckpoint
@@ -25,12 +26,15 @@ FEW = (
 )
 
 
-def fit(parts: Any, folder: Path, *, resume: Path | None = None) -> dict[str, torch.Tensor]:
+def fit(
+    parts: Any, folder: Path, *, resume: Path | None = None, callbacks: Sequence[L.Callback] = ()
+) -> dict[str, torch.Tensor]:
     """Trains with a checkpoint every third step; what the adapter is in the end."""
     trainer = L.Trainer(
         accelerator="cpu",
+        precision=parts.settings.trainer.precision,
         max_steps=parts.settings.trainer.max_steps,
-        callbacks=[ExactCheckpoint(folder, 3, None)],
+        callbacks=[ExactCheckpoint(folder, 3, None), *callbacks],
         plugins=[AtomicCheckpointIO()],
         limit_val_batches=0,
         logger=False,
@@ -85,6 +89,26 @@ def test_adaloras_matrices_are_pulled_towards_orthogonality(build: Build, tmp_pa
         return sum(float((m @ m.T - torch.eye(len(m))).norm()) for m in matrices)
 
     assert distance(10.0) < distance(0.0)
+
+
+def test_the_pull_towards_orthogonality_is_exact_under_autocast(build: Build, tmp_path: Path) -> None:
+    """At first E is zero, and so is the loss's own gradient of P and Q."""
+    parts = build(*FEW, "adapter=adalora", "trainer.precision=bf16-mixed", "trainer.gradient_clip=null")
+    model = parts.module.model
+    matrices = {n: p for n, p in model.named_parameters() if "lora_A." in n or "lora_B." in n}
+    penalty = orthogonality(model)
+    assert penalty is not None
+    expected = dict(zip(matrices, torch.autograd.grad(penalty, list(matrices.values())), strict=True))
+    found: dict[str, torch.Tensor] = {}
+
+    class First(L.Callback):
+        def on_before_optimizer_step(self, *args: Any) -> None:
+            if not found:
+                found.update({name: p.grad.clone() for name, p in matrices.items() if p.grad is not None})
+
+    fit(parts, tmp_path, callbacks=[First()])
+    for name, gradient in expected.items():
+        torch.testing.assert_close(found[name], gradient, rtol=1e-5, atol=1e-7)
 
 
 def test_adalora_cannot_be_stretched(build: Build, tmp_path: Path) -> None:

@@ -77,8 +77,9 @@ def restore_allocation(model: PeftModel | PreTrainedModel, state: dict[str, Any]
         )
     config.rank_pattern = state["rank_pattern"]
     allocator: Any = tuner.rankallocator
-    for name in _AVERAGES:
-        setattr(allocator, name, dict(state[name]))
+    places = {name: parameter.device for name, parameter in tuner.model.named_parameters()}
+    for average in _AVERAGES:  # checkpoints are read to the CPU
+        setattr(allocator, average, {name: tensor.to(places[name]) for name, tensor in state[average].items()})
     allocator.ipt = dict.fromkeys(state[_AVERAGES[0]])  # which numbers have an average already; its values are not read
 
 

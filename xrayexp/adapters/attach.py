@@ -24,6 +24,13 @@ if TYPE_CHECKING:
     from xrayexp.adapters.config import AdapterSection
 
 
+# Options of PEFT by which an adapter's numbers have another scale or other places, and the same shapes.
+_OF_NO_SHAPE = (
+    "lora_alpha", "alpha_pattern", "use_rslora", "randlora_alpha", "group_size",
+    "scaling", "wavelet_family", "use_idwt", "random_loc_seed",
+)  # fmt: skip
+
+
 def attach_adapter(model: PreTrainedModel, section: AdapterSection, total_steps: int | None = None) -> PeftModel:
     """Wraps `model` with a new adapter; only the adapter (and `modules_to_save`) requires gradients.
 
@@ -61,10 +68,14 @@ def attach_adapter(model: PreTrainedModel, section: AdapterSection, total_steps:
         with quantized_delora():
             adapted = get_peft_model(model, config)
     except (ValueError, InstantiationException) as error:  # e.g. a block size that does not divide a layer's width
-        raise ConfigError([f"adapter={section.name}: {str(error).partition(chr(10))[0]}"]) from error
+        reason = str(error.__cause__ or error).partition("\n")[0]  # Hydra's own first line does not say it
+        raise ConfigError([f"adapter={section.name}: {reason}"]) from error
     assert isinstance(adapted, PeftModel)
-    for name, parameter in adapted.named_parameters():
-        if any(f".{part}." in name for part in section.frozen):
+    for part in section.frozen:
+        frozen = [parameter for name, parameter in adapted.named_parameters() if f".{part}." in name]
+        if not frozen:
+            raise ConfigError([f"adapter.frozen: the adapter has no parameters '{part}'"])
+        for parameter in frozen:
             parameter.requires_grad_(False)
     factor_dora(adapted)
     init_magnitude(adapted)
@@ -122,7 +133,11 @@ def load_adapter(model: PreTrainedModel, folder: Path) -> PeftModel:
     try:
         with quantized_delora():
             adapted = PeftModel.from_pretrained(
-                model, str(folder), config=_stored_config(folder, mapping), key_mapping=mapping
+                model,
+                str(folder),
+                config=_stored_config(folder, mapping),
+                key_mapping=mapping,
+                ignore_mismatched_sizes=True,  # they are refused below, by name
             )
     except ValueError as error:
         raise DataError(
@@ -143,31 +158,30 @@ def restore_adapter(model: PeftModel, folder: Path) -> None:
     """Puts the weights in `folder` into the adapter that `model` has already.
 
     Raises:
-        DataError: when the folder holds no adapter, or one of another base model.
+        DataError: when the folder holds no adapter, one of another base model, or one with options under which the
+            same numbers are another adapter.
     """
+    from peft import load_peft_weights, set_peft_model_state_dict
+
     require_adapter(folder)
     mapping = key_mapping(base_model(model))
     stored: Any = _stored_config(folder, mapping)
     if hasattr(stored, "rank_pattern"):  # AdaLoRA's tensors have the shape that it says
         model.active_peft_config.rank_pattern = stored.rank_pattern
     _require_same_tensors(model, folder, mapping)
-    _put(model, folder, mapping)
+    _require_same_meaning(model.active_peft_config, stored, folder)
+    weights = load_peft_weights(str(folder), device=str(model.device), key_mapping=mapping)
+    set_peft_model_state_dict(model, weights)
 
 
 def _stored_config(folder: Path, mapping: dict[str, str]) -> PeftConfig:
     from peft import PeftConfig
 
     config: Any = PeftConfig.from_pretrained(str(folder))
-    if getattr(config, "rank_pattern", None):
-        config.rank_pattern = {mapped(name, mapping): ranks for name, ranks in config.rank_pattern.items()}
+    for by_layer in ("rank_pattern", "alpha_pattern"):
+        if pattern := getattr(config, by_layer, None):
+            setattr(config, by_layer, {mapped(name, mapping): value for name, value in pattern.items()})
     return config  # type: ignore[no-any-return]
-
-
-def _put(model: PeftModel, folder: Path, mapping: dict[str, str]) -> None:
-    from peft import load_peft_weights, set_peft_model_state_dict
-
-    weights = load_peft_weights(str(folder), device=str(model.device), key_mapping=mapping)
-    set_peft_model_state_dict(model, weights)
 
 
 def require_adapter(folder: Path) -> None:
@@ -190,6 +204,16 @@ def _require_same_tensors(model: PeftModel, folder: Path, mapping: dict[str, str
             f"the adapter in {folder} belongs to another base model or is another kind of adapter: "
             f"{len(differing)} tensors differ, for example {differing[0]}"
         )
+
+
+def _require_same_meaning(config: PeftConfig, stored: PeftConfig, folder: Path) -> None:
+    for option in _OF_NO_SHAPE:
+        there, here = getattr(stored, option, None), getattr(config, option, None)
+        if there != here:
+            raise DataError(
+                f"the adapter in {folder} was made with {option}={there}, and this run has {option}={here}, by which "
+                "its numbers are another adapter: choose the same"
+            )
 
 
 def base_model(model: PeftModel | PreTrainedModel) -> PreTrainedModel:

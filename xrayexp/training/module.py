@@ -168,8 +168,9 @@ class ReportModule(L.LightningModule):
             with torch.autocast(self.device.type, enabled=False):
                 self.manual_backward(loss / tokens)
             losses.append(loss.detach() / tokens)
-        if (penalty := orthogonality(self.model)) is not None:
-            self.manual_backward(penalty)
+        with torch.autocast(self.device.type, enabled=False):  # bfloat16 cannot tell P^T P from I once they are close
+            if (penalty := orthogonality(self.model)) is not None:
+                self.manual_backward(penalty)
         values: list[float] = torch.stack(losses).tolist()  # one synchronisation with the device
         bad = [micro for micro, loss in zip(micro_batches, values, strict=True) if not math.isfinite(loss)]
         if bad:
