@@ -303,4 +303,4 @@ def test_the_model_as_it_was_trained_must_be_here_for_the_comparison(run: Path, 
 def test_a_negative_count_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["export", "run", "--compare", "-1"])
-    assert "0 or more" in capsys.readouterr().err
+    assert "at least 0" in capsys.readouterr().err

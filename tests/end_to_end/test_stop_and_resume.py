@@ -272,11 +272,11 @@ def test_out_of_memory_halves_the_micro_batch_and_repeats_the_step(
     right = train("right", "trainer.micro_batch_size=2", "adapter.dropout=0.0")
     calls: list[int] = []
 
-    def small_device(model: Any, inputs: dict[str, torch.Tensor], labels: torch.Tensor) -> torch.Tensor:
+    def small_device(model: Any, inputs: dict[str, torch.Tensor], labels: torch.Tensor, *chunk: Any) -> torch.Tensor:
         calls.append(len(labels))
         if len(calls) > 4 and len(labels) > 2:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1.00 GiB")
-        return supervised_loss_sum(model, inputs, labels)
+        return supervised_loss_sum(model, inputs, labels, *chunk)
 
     monkeypatch.setattr(module, "supervised_loss_sum", small_device)
     with pytest.raises(Stopped):
@@ -294,9 +294,9 @@ def test_a_resumed_run_takes_the_micro_batch_that_it_is_told_to(train: Train, tm
         train("run", "trainer.micro_batch_size=8", *stop_in(1))
     sizes: list[int] = []
 
-    def measured(model: Any, inputs: dict[str, torch.Tensor], labels: torch.Tensor) -> torch.Tensor:
+    def measured(model: Any, inputs: dict[str, torch.Tensor], labels: torch.Tensor, *chunk: Any) -> torch.Tensor:
         sizes.append(len(labels))
-        return supervised_loss_sum(model, inputs, labels)
+        return supervised_loss_sum(model, inputs, labels, *chunk)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "supervised_loss_sum", measured)
