@@ -176,18 +176,7 @@ def test_what_is_trained_gets_its_gradient() -> None:
     recording = trace_step(model, StepShape(2, 64, 20), autocast=None, device=CPU)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     weights = sum(recording.at_peak[name] for name in (steps.WEIGHTS, steps.EMBEDDINGS, steps.ADAPTER))
-    assert left(recording) - weights == sum(parameter.nbytes for parameter in trained)
-
-
-def left(recording: Recording) -> int:
-    """Bytes that live at the end."""
-    live: dict[int, int] = {}
-    for event in recording.events:
-        if event.size:
-            live[event.block] = event.size
-        else:
-            del live[event.block]
-    return sum(live.values())
+    assert recording.steps[steps.STEP] - weights == sum(parameter.nbytes for parameter in trained)
 
 
 def test_generation_counts_the_cache() -> None:

@@ -27,6 +27,7 @@ WEIGHTS, EMBEDDINGS, ADAPTER = "quantised and other weights", "embeddings", "ada
 OPTIMIZER, GRADIENTS, INPUTS = "optimiser state", "gradients", "inputs"
 VISION, LANGUAGE, LOSS, BACKWARD = "vision tower", "language model", "logits and loss", "backward pass"
 CACHE, GENERATION = "key-value cache", "generation"
+STEP = "step"
 
 IGNORED = -100
 
@@ -109,13 +110,14 @@ def trace_step(
                 parameter.grad = torch.empty_like(parameter)
                 trace.hold([parameter.grad], GRADIENTS)
     with as_on(device), _named_parts(trace, base), trace, DeviceSemantics(device) as semantics:
-        with trace.phase(INPUTS):
-            inputs, labels = _batch(base, shape)
-        with torch.autocast(device.name, dtype=autocast, enabled=autocast is not None), trace.phase(LOSS):
-            loss = supervised_loss_sum(base, inputs, labels, shape.chunk)
-        with trace.phase(BACKWARD):
-            loss.backward()
-        del loss, inputs
+        with trace.phase(STEP):
+            with trace.phase(INPUTS):
+                inputs, labels = _batch(base, shape)
+            with torch.autocast(device.name, dtype=autocast, enabled=autocast is not None), trace.phase(LOSS):
+                loss = supervised_loss_sum(base, inputs, labels, shape.chunk)
+            with trace.phase(BACKWARD):
+                loss.backward()
+            del loss, inputs
         semantics.forget_casts()
     model.zero_grad()
     return trace.recording
