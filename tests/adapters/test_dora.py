@@ -142,7 +142,9 @@ def error(found: Tensor, expected: Tensor) -> float:
     return float((found.double() - expected.double()).norm() / expected.double().norm())
 
 
-def require_equal(found: dict[str, Tensor], expected: dict[str, Tensor], y: float = 1e-6, gradient: float = 1e-4) -> None:
+def require_equal(
+    found: dict[str, Tensor], expected: dict[str, Tensor], y: float = 1e-6, gradient: float = 1e-4
+) -> None:
     assert set(found) == set(expected) >= {"y", "x", "lora_A", "lora_B"}
     for name, tensor in expected.items():
         assert found[name].dtype == tensor.dtype, name
@@ -356,7 +358,11 @@ class Allocations(TorchDispatchMode):
         self.bytes: list[int] = []
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        known = {t.untyped_storage().data_ptr() for t in torch.utils._pytree.tree_leaves((args, kwargs)) if isinstance(t, Tensor)}
+        known = {
+            t.untyped_storage().data_ptr()
+            for t in torch.utils._pytree.tree_leaves((args, kwargs))
+            if isinstance(t, Tensor)
+        }
         out = func(*args, **kwargs or {})
         for tensor in torch.utils._pytree.tree_leaves(out):
             if isinstance(tensor, Tensor) and tensor.untyped_storage().data_ptr() not in known:

@@ -173,7 +173,7 @@ def factor_dora(model: torch.nn.Module) -> int:
             layer.__class__ = _FACTORED[type(layer)]
             _adopt(layer)
             changed += 1
-        elif not type(layer) in _FACTORED.values():
+        elif type(layer) not in _FACTORED.values():
             left.add(name)
     if left:
         log.warning(
