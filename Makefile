@@ -1,4 +1,4 @@
-# make demo · make test · make test-slow · make lint · make clean
+# make demo · make test · make test-slow · make test-real · make lint · make clean
 # PYTHON selects the interpreter that .venv is made from: make PYTHON=python3.12 demo
 
 PYTHON ?= python3
@@ -10,8 +10,8 @@ BIN := .venv/bin
 help:
 	@echo "make demo       install, fine-tune the embedded default, evaluate it"
 	@echo "make test       install with the test extra, run the tests (at most 10 minutes on 2 cores)"
-	@echo "make test-slow  the tests that take long or need real data"
-	@echo "make test-real  the tests on real labels and images alone"
+	@echo "make test-slow  the tests that take long"
+	@echo "make test-real  the tests on PadChest's real label file and on real images"
 	@echo "make lint       ruff and mypy"
 	@echo "make clean      remove .venv and caches; runs in outputs/ stay"
 	@echo "PYTHON=$(PYTHON) makes .venv; PYTEST_ARGS reaches pytest: make test PYTEST_ARGS='-k report -x'"
@@ -27,9 +27,10 @@ test: .venv/installed-test
 
 # pytest's exit code 5 says that a group holds no test.
 test-slow: .venv/installed-test
-	$(BIN)/python -m pytest -m "slow or real_data" $(PYTEST_ARGS) || [ $$? -eq 5 ]
+	$(BIN)/python -m pytest -m "slow and not real_data" $(PYTEST_ARGS) || [ $$? -eq 5 ]
 
-# Needs the network once, for PadChest's label file, or XRAYEXP_PADCHEST_LABELS=FOLDER; skips what it cannot have.
+# The label file comes from the network (29 MB) or from XRAYEXP_PADCHEST_LABELS=FOLDER, images from
+# XRAYEXP_REAL_IMAGES=FOLDER. What cannot be had is skipped, and said.
 test-real: .venv/installed-test
 	$(BIN)/python -m pytest -m real_data tests/real_data $(PYTEST_ARGS)
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import csv
 import io
 import re
 import subprocess
@@ -7,11 +8,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from rich.console import Console
 
 from xrayexp import __version__
 from xrayexp.checks import Check
 from xrayexp.cli import main
+from xrayexp.data.label_file import LABEL_FILES
 from xrayexp.doctor import Finding, examine, table
 
 ROOT = Path(__file__).parents[1]
@@ -87,6 +90,112 @@ def test_doctor_on_this_machine(capsys: pytest.CaptureFixture[str], monkeypatch:
     assert "secret" not in shown
 
 
+@pytest.fixture
+def padchest(tmp_path: Path) -> Path:
+    """The sample table with an image for every row."""
+    folder = tmp_path / "PadChest"
+    lines = (ROOT / "docs" / "padchest_sample.csv").read_text(encoding="utf-8")
+    folder.mkdir()
+    (folder / LABEL_FILES[0]).write_text(lines, encoding="utf-8")
+    for row in csv.DictReader(lines.splitlines()):
+        (folder / row["ImageDir"]).mkdir(exist_ok=True)
+        Image.effect_noise((60, 60), 40).save(folder / row["ImageDir"] / row["ImageID"], "PNG")
+    return folder
+
+
+def data_check(folder: Path, *more: str) -> int:
+    """Runs the command on a folder, with its cache and its report beside it."""
+    splits = "data.split.shares={train: 0.6, validation: 0.2, test: 0.2}"
+    places = (f"data.root={folder}", f"data.cache_dir={folder.parent}/cache", "--out", f"{folder.parent}/out")
+    return main(["data", "check", splits, *places, "--workers", "1", *more])
+
+
+def test_data_check(padchest: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert data_check(padchest) == 0
+    shown = capsys.readouterr().out
+    assert "18 years or older" in shown
+    assert "training can begin" in shown
+    assert f"page: {tmp_path}/out/report.html" in shown.replace("\n", "")
+    assert "Training can begin." in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    for path in sorted(padchest.glob("*/*.png"))[:40]:
+        path.write_bytes(b"no image")
+    assert data_check(padchest) == 1
+    assert "training would stop before it begins" in capsys.readouterr().out
+    listed = (tmp_path / "out" / "problems.csv").read_text(encoding="utf-8")
+    assert listed.startswith("image_id,file,kind,split,reason\n")
+    assert ",unreadable,train," in listed
+    assert data_check(padchest, "data.max_broken_fraction=0.9") == 0
+
+
+def test_data_check_shows_what_a_training_would_drop(padchest: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert data_check(padchest, "data.source.suspects=drop") == 0
+    assert "suspect: " in capsys.readouterr().out
+
+
+def test_data_check_of_phantoms_and_of_images_alone(
+    padchest: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["data", "check", "data=phantom", "data.source.patients=300", "--out", str(tmp_path / "out")]) == 0
+    assert "draws its images" in capsys.readouterr().out
+    (padchest / LABEL_FILES[0]).unlink()
+    assert data_check(padchest) == 0
+    assert "holds no label file" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (["data.root=/nowhere"], "no such folder"),
+        (["data.rot=1"], "Did you mean 'data.root'"),
+        (["data=padchset"], "padchest"),
+        (["data.root"], "key=value"),
+        (["data.num_workers=-1"], "data.num_workers must be at least 0"),
+        (["data.source.suspects=perhaps"], "data.source.suspects: unknown 'perhaps', expected keep, drop"),
+    ],
+)
+def test_data_check_says_what_is_wrong(
+    arguments: list[str], words: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PADCHEST_DIR", raising=False)
+    assert main(["data", "check", *arguments]) == 2
+    shown = capsys.readouterr().err
+    assert words in shown
+    assert "Traceback" not in shown
+
+
+def test_an_unknown_option_is_no_override(capsys: pytest.CaptureFixture[str]) -> None:
+    for command in (["data", "check", "--worker", "1", "--fast"], ["runs", "outputs", "more"]):
+        with pytest.raises(SystemExit) as stop:
+            main(command)
+        assert stop.value.code == 2
+        assert "unrecognized arguments" in capsys.readouterr().err
+
+
+def test_data_check_needs_a_process(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["data", "check", "--workers", "0"])
+    assert stop.value.code == 2
+    assert "must be a whole number of at least 1, not 0" in capsys.readouterr().err
+
+
+def test_ctrl_c_is_no_error(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("xrayexp.data_check.check_data", interrupt)
+    assert main(["data", "check"]) == 130
+    assert capsys.readouterr().err == "interrupted\n"
+
+
+def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("xrayexp.data_check.check_data", fail)
+    with pytest.raises(ZeroDivisionError):
+        main(["data", "check"])
+
+
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         main(["--version"])
@@ -102,12 +211,13 @@ def test_a_wrong_command_shows_the_right_ones(capsys: pytest.CaptureFixture[str]
     assert "COMMAND" in capsys.readouterr().err
 
 
-def test_help_answers_without_torch() -> None:
+@pytest.mark.parametrize("command", [["doctor"], ["data", "check"]], ids=" ".join)
+def test_help_answers_without_torch(command: list[str]) -> None:
     program = (
         "import atexit, sys\n"
         "atexit.register(lambda: print('torch' in sys.modules))\n"
         "from xrayexp.cli import main\n"
-        "main(['doctor', '--help'])\n"
+        f"main({[*command, '--help']})\n"
     )
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.endswith("False\n")

@@ -25,7 +25,10 @@ OPTIONS = sorted(
 ROOTS = sorted(path.stem for path in CONF.glob("*.yaml"))
 BIG = ["medgemma15", "medgemma10", "gemma3_4b"]
 # What a choice needs beside it, where it does not work alone.
-COMPANIONS: dict[tuple[str, str], list[str]] = {}
+COMPANIONS = {
+    ("adapter", "c3a"): ["quantization=none"],
+    ("curriculum/difficulty", "model_loss"): ["curriculum.difficulty.losses=losses.csv"],
+}
 HYDRAS_OWN = {"_target_", "_partial_", "_convert_", "_recursive_", "_args_"}
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -229,14 +231,18 @@ def test_ctrl_c(main: Main, capsys: pytest.CaptureFixture[str], arguments: list[
     assert capsys.readouterr().err == "interrupted\n"
 
 
-def test_ctrl_c_that_lightning_turned_into_an_exit(main: Main) -> None:
-    def job(cfg: DictConfig) -> None:
-        try:
-            raise KeyboardInterrupt
-        except KeyboardInterrupt:
-            sys.exit(1)
+def test_a_log_that_may_not_be_written_is_named(
+    main: Main, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first file that Hydra opens in the folder of a run that goes on."""
 
-    assert main(job) == 130
+    def refuse(handler: logging.FileHandler) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", handler.baseFilename)
+
+    monkeypatch.setattr(logging.FileHandler, "_open", refuse)
+    assert main(nothing, "root=x", "hydra/job_logging=default") == 2
+    shown = capsys.readouterr().err
+    assert re.search(r"error: .*Permission denied: '.*train\.log': hydra\.run\.dir=FOLDER chooses another", shown)
 
 
 def test_an_exit_of_the_job_stays(main: Main) -> None:

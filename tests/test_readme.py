@@ -91,10 +91,20 @@ def test_evaluation_commands_evaluate(command: list[str], trained_run: TrainingS
     assert not list(tmp_path.iterdir()), "evaluation writes into the run's folder alone"
 
 
-ANSWERS = {"doctor": "PadChest folder", "runs": "no run in outputs"}
+ANSWERS = {"doctor": "PadChest folder", "runs": "no run in outputs", "data": "training can begin"}
 
 
-@pytest.mark.parametrize("command", commands("xrayexp"), ids=" ".join)
+@pytest.mark.parametrize("command", commands("xrayexp", "export"), ids=" ".join)
+def test_the_command_that_exports_writes_a_model(
+    command: list[str], trained_run: TrainingSummary, tmp_path: Path
+) -> None:
+    given = [str(trained_run.folder) if word == "outputs/..." else word for word in command]
+    done = run([*given, "--to", str(tmp_path / "model"), "--compare", "0"], tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "model" / "model.safetensors").exists()
+
+
+@pytest.mark.parametrize("command", [c for c in commands("xrayexp") if c[1] != "export"], ids=" ".join)
 def test_console_commands_answer(command: list[str], tmp_path: Path) -> None:
     done = run(command, tmp_path)
     assert done.returncode == 0, done.stderr

@@ -37,11 +37,13 @@ def test_hydra_reads_a_quoted_path_as_it_was(path: str) -> None:
     assert override.value() == path
 
 
-def test_earlier_overrides_come_first_and_the_folder_stays(run: RunFolder) -> None:
-    arguments = [f"resume={run.path}", "trainer.max_steps=9"]
-    assert with_earlier_overrides(arguments) == [
-        "adapter=dora", "trainer.max_steps=7", *arguments, f"hydra.run.dir='{run.path}'"
-    ]  # fmt: skip
+@pytest.mark.parametrize("name", ["run", "Ben's run (2), lr=3"])
+def test_earlier_overrides_come_first_and_the_folder_stays(run: RunFolder, name: str) -> None:
+    folder = run.path.rename(run.path.with_name(name))
+    arguments = with_earlier_overrides([f"resume={folder}", "trainer.max_steps=9"])
+    assert arguments[:3] == ["adapter=dora", "trainer.max_steps=7", "trainer.max_steps=9"]
+    read = {o.key_or_group: o.value() for o in OverridesParser.create().parse_overrides(arguments[3:])}
+    assert read == {"resume": str(folder), "hydra.run.dir": str(folder), "hydra.output_subdir": None}
 
 
 @pytest.mark.parametrize("arguments", [[], ["adapter=dora"], ["resume=null"], ["resume="]])
@@ -80,6 +82,11 @@ def test_where_things_lie_may_change_and_what_the_run_is_may_not(run: RunFolder)
     config["trainer"]["max_steps"] = 99
     config["paths"]["output_dir"] = "elsewhere"
     require_same_run(run, config)
+    for key, value in (("gradient_clip", 5.0), ("monitor", "val/exact_match")):
+        changed: Any = OmegaConf.to_container(run.config())
+        changed["trainer"][key] = value
+        with pytest.raises(ConfigError, match=rf"trainer\.{key} was .* and would be {value!r}"):
+            require_same_run(run, changed)
     config["data"]["prompt"] = "Describe."
     with pytest.raises(ConfigError, match=r"data\.prompt was 'Write a report\.' and would be 'Describe\.'"):
         require_same_run(run, config)

@@ -45,6 +45,7 @@ OUT_OF_RANGE = [
     ("adapter.dropout=1", "adapter.dropout"),
     ("adapter.dropout=-0.1", "adapter.dropout"),
     ("adapter.lr_scale=0", "adapter.lr_scale"),
+    ("+adapter.phases={tfinal: 2}", "adapter.phases.tfinal"),
     ("optimizer.lr=0", "optimizer.lr"),
     ("optimizer.lr=-1e-3", "optimizer.lr"),
     ("optimizer.lr=nan", "optimizer"),
@@ -107,6 +108,8 @@ UNKNOWN = [
 IMPOSSIBLE = [
     (["adapter.quantized_base=false"], "quantization=none"),
     (["adapter.quantized_base=false", "quantization=int8"], "quantization=none"),
+    (["adapter=c3a"], "adapter=miss"),
+    (["adapter=adalora", "init_from=x"], "init_from"),
     (["adapter.ensure_weight_tying=true"], "modules_to_save"),
     (["model.attention=flash_attention_2"], "flash_attention_2"),
     (["trainer.max_steps=null", "trainer.max_epochs=null"], "max_epochs"),

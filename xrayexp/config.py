@@ -36,7 +36,12 @@ SectionT = TypeVar("SectionT", bound=Section)
 
 def register_resolvers() -> None:
     """Makes `${mul:a,b}` (a product of two numbers) known to OmegaConf; calling it again does no harm."""
-    OmegaConf.register_new_resolver("mul", lambda a, b: float(a) * float(b), replace=True)
+    OmegaConf.register_new_resolver("mul", _product, replace=True)
+
+
+def _product(a: Any, b: Any) -> float:
+    """Whole where both factors are."""
+    return a * b if isinstance(a, int) and isinstance(b, int) else float(a) * float(b)
 
 
 def parse_section(cfg: DictConfig, name: str, schema: type[SectionT], problems: list[str]) -> SectionT | None:

@@ -135,11 +135,6 @@ def _attempt(job: Job, config_name: str, conf: Path) -> tuple[Exception | None, 
         hydra.main(version_base="1.3", config_path=str(conf), config_name=config_name)(task)()
     except _JobError as carrier:
         return carrier.error, begun
-    except SystemExit as stop:
-        # Lightning ends the process itself after Ctrl+C, with the status of a failure.
-        if isinstance(stop.__context__, KeyboardInterrupt):
-            raise KeyboardInterrupt from stop
-        raise
     except Exception as error:
         return error, begun
     return None, begun
@@ -157,7 +152,14 @@ def _message(error: Exception, in_job: bool) -> str | None:
     message = explain(error)
     if message is None and not in_job and isinstance(error, ValueError | OSError | YAMLError):
         # Until the job begins only Hydra runs, on the command line, the YAML files and the run folder.
-        return str(error)
+        return _of_hydra(error)
     if message is not None and in_job and isinstance(error, OmegaConfBaseException | InstantiationException):
         return f"{message}\n(debug=true shows where)"
     return message
+
+
+def _of_hydra(error: Exception) -> str:
+    """What went wrong with a file; the logging of Python hides it behind a sentence about handlers."""
+    system = error.__cause__ if isinstance(error.__cause__, OSError) else error
+    advice = ": hydra.run.dir=FOLDER chooses another run folder" if isinstance(system, PermissionError) else ""
+    return f"{system}{advice}"

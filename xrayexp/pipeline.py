@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import lightning as L
+import pandas as pd
 import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from xrayexp.adapters.attach import (
+    adapted_layers,
     attach_adapter,
     base_model,
     load_adapter,
@@ -24,13 +26,16 @@ from xrayexp.checks import require
 from xrayexp.config import parse_section
 from xrayexp.data.collate import ReportEncoder
 from xrayexp.data.datamodule import ReportDataModule
+from xrayexp.data.losses import write_losses
+from xrayexp.data.partition import TRAIN, check_not_trained_on
 from xrayexp.errors import ConfigError
 from xrayexp.memory.measure import forget_peak, peak_memory_gib
 from xrayexp.metrics.config import MetricsSection
 from xrayexp.metrics.structured import structured_metrics
 from xrayexp.models.loading import enable_gradient_checkpointing, load_model, load_processor
+from xrayexp.planning import Plan, checked
 from xrayexp.quiet import quiet_libraries
-from xrayexp.resume import config_of, own_overrides, require_same_run
+from xrayexp.resume import config_of, moved, own_overrides, require_same_run
 from xrayexp.settings import Settings
 from xrayexp.tracking.loggers import log_adapter, log_facts, log_summary, tracked
 from xrayexp.tracking.record import recorded
@@ -41,6 +46,7 @@ from xrayexp.training.callbacks import BestAdapter, FitTime, PredictionWriter
 from xrayexp.training.checkpoint import AtomicCheckpointIO, ExactCheckpoint, latest_checkpoint
 from xrayexp.training.module import ReportModule
 from xrayexp.training.progress import progress_callback
+from xrayexp.training.stop import stopped_by_signals
 
 if TYPE_CHECKING:
     from lightning.pytorch.loggers import Logger
@@ -54,6 +60,7 @@ CHECKPOINTS = ("best", "last", "none")
 EVALUATED_SPLITS = ("validation", "test")
 
 
+@stopped_by_signals()
 def train(cfg: DictConfig) -> TrainingSummary:
     """Fine-tunes an adapter and evaluates the best one.
 
@@ -68,11 +75,13 @@ def train(cfg: DictConfig) -> TrainingSummary:
     """
     quiet_libraries()
     settings = Settings.from_config(cfg)
+    settings.require_training()
     require(settings.requirements())
+    settings, plan = checked(settings)
     run, checkpoint = _run_folder(settings)
     with recorded(run, settings.cfg, own_overrides(), checkpoint):
         log.info("run folder: %s", run.path)
-        return _train(settings, run, checkpoint)
+        return _train(settings, run, checkpoint, plan)
 
 
 def _run_folder(settings: Settings) -> tuple[RunFolder, Path | None]:
@@ -86,10 +95,10 @@ def _run_folder(settings: Settings) -> tuple[RunFolder, Path | None]:
     return run, latest_checkpoint(run.checkpoints)
 
 
-def _train(settings: Settings, run: RunFolder, checkpoint: Path | None) -> TrainingSummary:
+def _train(settings: Settings, run: RunFolder, checkpoint: Path | None, plan: Plan | None) -> TrainingSummary:
     _use_threads(settings)
     L.seed_everything(settings.seed, verbose=False)
-    data = _data_module(settings, run.quarantine_file)
+    data = data_module(settings, run.quarantine_file)
     data.check_training_set()
     data.follow_curriculum(settings.curriculum, settings.trainer.total_steps)
     _write_splits(run, data)
@@ -97,8 +106,11 @@ def _train(settings: Settings, run: RunFolder, checkpoint: Path | None) -> Train
     with tracked(loggers, settings.cfg):
         best = BestAdapter(run.checkpoints, settings.trainer.monitor)
         trainer = _training_trainer(settings, run, best, data.batches_per_epoch, loggers)
-        module = _training_module(settings, data.encoder)
+        module = _training_module(settings, data)
         summary = _fit(settings, run, trainer, module, data, best, checkpoint)
+        if plan is not None:
+            write_json(run.plan_file, plan.to_json())
+            summary = replace(summary, predicted_memory_gib=plan.forecast.training.allocated)
         write_json(run.summary_file, summary.to_json())
         if settings.test:
             restore_adapter(module.model, run.adapter("best"))  # type: ignore[arg-type]
@@ -109,6 +121,7 @@ def _train(settings: Settings, run: RunFolder, checkpoint: Path | None) -> Train
     return summary
 
 
+@stopped_by_signals()
 def evaluate(cfg: DictConfig) -> EvaluationSummary:
     """Evaluates a run on one split.
 
@@ -124,33 +137,66 @@ def evaluate(cfg: DictConfig) -> EvaluationSummary:
     quiet_libraries()
     metrics = _check_evaluation(cfg)
     run = RunFolder.open(Path(str(cfg.run)))
-    settings = Settings.from_config(_evaluation_config(config_of(run), cfg))
-    if cfg.checkpoint != "none":
-        require_adapter(run.adapter(cfg.checkpoint))
+    folder = run.evaluation(cfg.split, cfg.checkpoint)
+    here = moved(config_of(run), batch_size=cfg.batch_size, accelerator=cfg.accelerator, data_root=cfg.data_root)
+    settings = Settings.from_config(here)
+    parts = _trained_parts(run, settings, cfg.split, cfg.checkpoint, [PredictionWriter(folder)])
+    return _test(*parts, folder, metrics, checkpoint=cfg.checkpoint)
+
+
+@stopped_by_signals()
+def measure_losses(
+    folder: Path,
+    checkpoint: str = "best",
+    *,
+    batch_size: int | None = None,
+    accelerator: str | None = None,
+    data_root: str | None = None,
+) -> Path:
+    """Computes a run's loss on each of its training images, with training's own encoder and loss, nothing augmented.
+
+    Args:
+        folder: of the run.
+        checkpoint: one of `CHECKPOINTS`.
+        batch_size: samples that go through the model together; None for the run's `eval_batch_size`.
+        accelerator: None for the run's.
+        data_root: folder of the data set on this machine; None for the run's.
+
+    Returns:
+        The file for `curriculum.difficulty.losses`.
+
+    Raises:
+        UserError: for whatever the user can fix, before anything slow wherever possible.
+    """
+    quiet_libraries()
+    run = RunFolder.open(folder)
+    here = moved(config_of(run), batch_size=batch_size, accelerator=accelerator, data_root=data_root)
+    settings = Settings.from_config(here)
+    trainer, module, data = _trained_parts(run, settings, TRAIN, checkpoint, [])
+    batches: Any = trainer.predict(module, datamodule=data)
+    file = run.losses_file(checkpoint)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_losses(file, {image_id: loss for batch in batches for image_id, loss in batch.items()})
+    return file
+
+
+def _trained_parts(
+    run: RunFolder, settings: Settings, split: str, checkpoint: str, callbacks: list[L.Callback]
+) -> tuple[L.Trainer, ReportModule, ReportDataModule]:
+    """Trainer, module and data of a run that was trained, to ask it about one split."""
+    if checkpoint != "none":
+        require_adapter(run.adapter(checkpoint))
     require(settings.requirements())
     _use_threads(settings)
-    folder = run.evaluation(cfg.split, cfg.checkpoint)
-    data = _data_module(settings, folder / "quarantine.csv", evaluated_split=cfg.split, splits=[cfg.split])
+    quarantine = run.evaluation(split, checkpoint) / "quarantine.csv"
+    quarantine.unlink(missing_ok=True)  # of an earlier evaluation
+    data = data_module(settings, quarantine, evaluated_split=split, splits=[split])
+    if split != TRAIN and run.splits_file.exists():
+        check_not_trained_on(pd.read_parquet(run.splits_file), data.splits[split], split)
     base = _base_model(settings)
-    model = base if cfg.checkpoint == "none" else load_adapter(base, run.adapter(cfg.checkpoint))
+    model = base if checkpoint == "none" else load_adapter(base, run.adapter(checkpoint))
     module = ReportModule(model, data.encoder, settings.trainer, max_new_tokens=settings.model.max_new_tokens)
-    trainer = _trainer(settings, run, [PredictionWriter(folder)], logger=False, enable_checkpointing=False)
-    return _test(trainer, module, data, folder, metrics, checkpoint=cfg.checkpoint)
-
-
-def _evaluation_config(trained: DictConfig, cfg: DictConfig) -> DictConfig:
-    """The run's config with what may differ between the machine that trained and the one that evaluates."""
-    changes = {
-        "trainer.eval_batch_size": cfg.batch_size,
-        "trainer.accelerator": cfg.accelerator,
-        "data.root": cfg.data_root,
-        "data.source.root": cfg.data_root,
-        "data.requires.root": cfg.data_root,
-    }
-    for key, value in changes.items():
-        if value is not None:
-            OmegaConf.update(trained, key, value)
-    return trained
+    return _trainer(settings, run, callbacks, logger=False, enable_checkpointing=False), module, data
 
 
 def _check_evaluation(cfg: DictConfig) -> MetricsSection:
@@ -175,8 +221,8 @@ def _use_threads(settings: Settings) -> None:
         torch.set_num_threads(settings.trainer.num_threads)
 
 
-def _data_module(settings: Settings, quarantine: Path, **options: Any) -> ReportDataModule:
-    """Labels and splits are read here, images when they are needed."""
+def data_module(settings: Settings, quarantine: Path | None, **options: Any) -> ReportDataModule:
+    """The data of a run; labels and splits are read here, images when they are needed."""
     encoder = ReportEncoder(load_processor(settings.model.pretrained), settings.data.prompt, settings.model.max_length)
     data = ReportDataModule(
         settings.data,
@@ -213,8 +259,9 @@ def _base_model(settings: Settings) -> PreTrainedModel:
     )
 
 
-def _training_module(settings: Settings, encoder: ReportEncoder) -> ReportModule:
-    model = attach_adapter(_base_model(settings), settings.adapter)
+def _training_module(settings: Settings, data: ReportDataModule) -> ReportModule:
+    total_steps = settings.trainer.total_steps(data.batches_per_epoch)
+    model = attach_adapter(_base_model(settings), settings.adapter, total_steps)
     if settings.init_from is not None and settings.resume is None:
         restore_adapter(model, Path(settings.init_from))
     if settings.trainer.gradient_checkpointing:
@@ -222,7 +269,7 @@ def _training_module(settings: Settings, encoder: ReportEncoder) -> ReportModule
     model.train()  # transformers loads models in evaluation mode, where dropout does nothing
     return ReportModule(
         model,
-        encoder,
+        data.encoder,
         settings.trainer,
         optimizer=settings.optimizer(),
         scheduler=settings.scheduler(),
@@ -262,9 +309,11 @@ def _fit(
     checkpoint: Path | None,
 ) -> TrainingSummary:
     trainable, total = trainable_parameters(module.model)
+    layers = adapted_layers(module.model)  # type: ignore[arg-type]
     counts = f"{trainable:,} of {total:,} parameters"
-    log.info("adapter %s on %s: %s are trained", settings.adapter.name, settings.adapter.target, counts)
-    log_facts(trainer.loggers, {"trainable_parameters": trainable, "total_parameters": total})
+    log.info("adapter %s on %s (%s): %s are trained", settings.adapter.name, settings.adapter.target, layers, counts)
+    facts = {"trainable_parameters": trainable, "total_parameters": total, "adapted_layers": layers}
+    log_facts(trainer.loggers, facts)
     forget_peak(settings.trainer.device)
     trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     if best.validated_step not in (None, trainer.global_step):

@@ -30,11 +30,13 @@ IDENTITY = (
     "optimizer",
     "scheduler",
 )
-IDENTITY_OF_TRAINER = ("precision", "effective_batch_size")
+IDENTITY_OF_TRAINER = ("precision", "effective_batch_size", "gradient_clip", "monitor", "loss_chunk")
 # Where things lie and how fast they come.
 CHANGEABLE = (
-    "model.defaults", "data.root", "data.source.root", "data.requires", "data.num_workers", "data.threads",
-    "data.prefetch", "data.cache", "data.source.cache_dir", "data.max_broken_fraction",
+    "model.defaults", "model.about", "model.architecture",
+    "data.about", "data.root", "data.source.root", "data.requires", "data.num_workers", "data.threads", "data.prefetch",
+    "data.cache", "data.source.cache_dir", "data.max_broken_fraction",
+    "curriculum.difficulty.losses",  # what is in it is compared by the checkpoint
 )  # fmt: skip
 
 
@@ -55,7 +57,10 @@ def with_earlier_overrides(arguments: Sequence[str]) -> list[str]:
     if {"-m", "--multirun"} & set(arguments):
         raise ConfigError(["resume=RUN goes on with one run: leave --multirun out"])
     earlier = read_record(RunFolder.open(Path(path)))["overrides"] or []
-    return [*earlier, *arguments, f"hydra.run.dir={quoted(str(Path(path)))}"]
+    others = [argument for argument in arguments if not argument.startswith(RESUME)]
+    folder = quoted(str(Path(path)))
+    # Without Hydra's notes: this command line may yet be refused, and .hydra/ has that of the beginning.
+    return [*earlier, *others, RESUME + folder, f"hydra.run.dir={folder}", "hydra.output_subdir=null"]
 
 
 def own_overrides() -> list[str] | None:
@@ -90,6 +95,30 @@ def config_of(run: RunFolder) -> DictConfig:
         del merged[name]
     merged.paths.output_dir = str(run.path)  # it may have been moved
     return merged
+
+
+def moved(
+    config: DictConfig, *, batch_size: int | None = None, accelerator: str | None = None, data_root: str | None = None
+) -> DictConfig:
+    """A run's config with what may differ between the machine that trained and this one; None changes nothing.
+
+    Args:
+        config: of the run; changed by the call.
+        batch_size: samples that are generated together.
+        accelerator: cpu or gpu.
+        data_root: the folder of the data set.
+    """
+    changes = {
+        "trainer.eval_batch_size": batch_size,
+        "trainer.accelerator": accelerator,
+        "data.root": data_root,
+        "data.source.root": data_root,
+        "data.requires.root": data_root,
+    }
+    for key, value in changes.items():
+        if value is not None:
+            OmegaConf.update(config, key, value)
+    return config
 
 
 def _composed(overrides: Sequence[str]) -> DictConfig:

@@ -15,6 +15,7 @@ from xrayexp.data.augmentation import Augmentation, AugmentationSection
 from xrayexp.data.config import DataSection
 from xrayexp.data.curriculum import CurriculumSection
 from xrayexp.errors import ConfigError
+from xrayexp.memory.config import MemorySection
 from xrayexp.metrics.config import MetricsSection
 from xrayexp.models.config import ModelSection, QuantizationSection
 from xrayexp.training.config import TrainerSection, check_callbacks, check_optimization
@@ -45,6 +46,7 @@ class Settings:
     adapter: AdapterSection
     trainer: TrainerSection
     metrics: MetricsSection
+    memory: MemorySection
 
     @classmethod
     def from_config(cls, cfg: DictConfig) -> Settings:
@@ -63,6 +65,7 @@ class Settings:
             "adapter": parse_section(cfg, "adapter", AdapterSection, problems),
             "trainer": parse_section(cfg, "trainer", TrainerSection, problems),
             "metrics": parse_section(cfg, "metrics", MetricsSection, problems),
+            "memory": parse_section(cfg, "memory", MemorySection, problems),
         }
         problems += _scalar_problems(cfg)
         try:
@@ -71,7 +74,7 @@ class Settings:
             raise ConfigError(problems or [str(error).splitlines()[0]]) from None
         problems += check_optimization(resolved.get("optimizer"), resolved.get("scheduler"))
         problems += check_callbacks(resolved.get("callbacks"))
-        problems += _between_rooms(**parsed)  # type: ignore[arg-type]
+        problems += _between_rooms(**parsed, init_from=cfg.get("init_from"))  # type: ignore[arg-type]
         if problems:
             raise ConfigError(problems)
         scalars = {name: resolved[name] for name in ("seed", "test", "resume", "init_from")}
@@ -89,6 +92,18 @@ class Settings:
         if self.data.requires is not None:
             checks.append(instantiate(self.data.requires))
         return [*checks, *logger_packages(self.cfg.get("logger") or {})]
+
+    def require_training(self) -> None:
+        """Passes when there is something to train; a config without it can still be evaluated.
+
+        Raises:
+            ConfigError: there is not.
+        """
+        if not self.adapter.trains_something:
+            raise ConfigError(
+                [f"adapter={self.adapter.name} trains nothing: choose adapter=lora or another, or add "
+                 "adapter.train_projector=true; evaluate.py with checkpoint=none asks the base model"]
+            )  # fmt: skip
 
     def augmenter(self) -> Augmentation | None:
         """The random changes of training images, or None."""
@@ -134,6 +149,9 @@ def _between_rooms(
 ) -> list[str]:
     """Rules that concern more than one section, of those sections that could be read."""
     found = []
+    memory = others.get("memory")
+    if trainer and trainer.auto_batch and isinstance(memory, MemorySection) and memory.budget_gib is None:
+        found.append("trainer.auto_batch=true needs memory=budget_12gb, or another memory.budget_gib")
     if adapter and quantization and quantization.config is not None and not adapter.quantized_base:
         found.append(adapter.needs_unquantized)
     if quantization and trainer and quantization.name == "int8" and trainer.accelerator == "gpu":
@@ -142,12 +160,14 @@ def _between_rooms(
         )
     if adapter and adapter.ensure_weight_tying and not adapter.modules_to_save:
         found.append("adapter.ensure_weight_tying=true needs adapter.modules_to_save=[lm_head,embed_tokens]")
+    if adapter and adapter.phases and others.get("init_from") is not None:
+        found.append(f"init_from: adapter={adapter.name} cannot start from an adapter, whose ranks are pruned already")
     if model and trainer and trainer.accelerator == "cpu" and model.attention == "flash_attention_2":
         found.append("model.attention=flash_attention_2 needs trainer.accelerator=gpu; use model.attention=sdpa")
     return found
 
 
-SECTIONS = ("data", "augmentation", "curriculum", "model", "quantization", "adapter", "trainer", "metrics")
+SECTIONS = ("data", "augmentation", "curriculum", "model", "quantization", "adapter", "trainer", "metrics", "memory")
 OTHER_KEYS = ("optimizer", "scheduler", "callbacks", "logger", "paths", "seed", "test", "resume", "init_from", "debug")
 
 

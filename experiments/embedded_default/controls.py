@@ -46,6 +46,15 @@ class ShuffledLabels:
         """The source's image."""
         return self.source.image(image_id)
 
+    @property
+    def origin(self) -> str:
+        """The source's."""
+        return self.source.origin
+
+    def version(self, image_id: str) -> str:
+        """The source's."""
+        return self.source.version(image_id)
+
     def absent(self, image_ids: Sequence[str]) -> Mapping[str, str]:
         """Those that the source lacks."""
         return self.source.absent(image_ids)

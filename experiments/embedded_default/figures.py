@@ -57,7 +57,7 @@ def draw_scores(rows: Rows, file: Path) -> None:
             axes.tick_params(length=0)
         panels[0].set_yticks(range(len(rows)), [title(key) for key in rows])
         panels[0].invert_yaxis()
-        _save(figure, file)
+        save(figure, file)
 
 
 def _point(axes: Axes, estimate: Values, place: int, colour: str) -> None:
@@ -86,7 +86,7 @@ def draw_phantom(rows: Rows, file: Path) -> None:
             page.text(x, 0.32, f"{heading} fine-tuning", fontsize=11, fontweight="bold")
             page.plot([x, x + COLUMN_WIDTH], [0.42, 0.42], color=FAINT, linewidth=1)
             _text(page, x, 0.68, shown["text"], line_colours)
-        _save(figure, file)
+        save(figure, file)
 
 
 def _image(figure: Figure, phantom: Phantom, colours: Mapping[str, str], side: float) -> None:
@@ -112,7 +112,8 @@ def _text(page: Axes, x: float, y: float, text: str, colours: Mapping[str, str],
             y += LINE
 
 
-def _save(figure: Figure, file: Path) -> None:
+def save(figure: Figure, file: Path) -> None:
+    """As a PNG of few colours."""
     drawn = io.BytesIO()
     figure.savefig(drawn, facecolor="white")
     with Image.open(drawn) as image:

@@ -36,9 +36,7 @@ from xrayexp.training.loss import supervised_loss_sum
 Load = Callable[..., PreTrainedModel]
 Section = Callable[..., AdapterSection]
 # Every method on the weights that it works on.
-METHODS = [
-    (method, quantization) for method in ("lora", "dora", "delora") for quantization in ("nf4", "int8", "none")
-]
+METHODS = [(method, quantization) for method in ("lora", "dora", "delora") for quantization in ("nf4", "int8", "none")]
 WHOLE = ("adapter.modules_to_save=[lm_head,embed_tokens]", "adapter.ensure_weight_tying=true")
 
 

@@ -80,6 +80,12 @@ def test_a_mirror_is_refused(compose: Compose, name: str) -> None:
     assert f"{name} mirrors" in problems[0]
 
 
+def test_a_mirror_among_choices_is_refused() -> None:
+    choice = {"_target_": "albumentations.OneOf", "transforms": [{"_target_": "albumentations.VerticalFlip"}]}
+    (problem,) = AugmentationSection("x", [choice]).problems()
+    assert "VerticalFlip mirrors" in problem
+
+
 def test_other_things_are_refused() -> None:
     with pytest.raises(ConfigError, match="dict is no transform of Albumentations"):
         Augmentation([{}], seed=0)

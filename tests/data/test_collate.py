@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from dataclasses import replace
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xrayexp.data.collate import IGNORED, Batch, EncodedSample, ReportEncoder, check_lengths, pad
+from xrayexp.data.collate import IGNORED, Batch, BrokenImage, EncodedSample, ReportEncoder, check_lengths, pad
 from xrayexp.data.examples import Example
 from xrayexp.data.report import NORMAL, Finding, write_report
 from xrayexp.errors import DataError
@@ -115,6 +116,32 @@ def test_padding_is_on_the_left_and_masked(encoder: ReportEncoder, short: Encode
         assert torch.equal(rows[name][0, missing:], getattr(short, name))
         assert torch.equal(rows[name][1], getattr(long, name))
     assert torch.equal(batch.inputs["pixel_values"], torch.stack([short.pixel_values, long.pixel_values]))
+
+
+def test_pixels_move_as_bytes_and_become_numbers_where_they_are(short: EncodedSample, long: EncodedSample) -> None:
+    batch = pad([short, long], pad_token_id=0)
+    assert batch.pixels.dtype == torch.uint8
+    moved = batch.to(torch.device("meta"))
+    assert moved.pixels.dtype == torch.uint8
+    tensors = (*moved.inputs.values(), moved.pixels, moved.labels)
+    assert {tensor.device.type for tensor in tensors} == {"meta"}
+    assert moved.inputs["pixel_values"].shape == batch.inputs["pixel_values"].shape == (2, 3, 64, 64)
+    assert moved.inputs["pixel_values"].dtype == torch.float32
+
+
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_a_batch_arrives_as_it_was_sent(short: EncodedSample, long: EncodedSample, count: int) -> None:
+    """Its pixels share one piece of memory: every tensor of its own would cost a file."""
+    samples, broken = (short, long, short)[:count], (BrokenImage("a.png", "truncated"),)
+    sent = Batch(samples, 7, broken)
+    arrived = pickle.loads(pickle.dumps(sent))
+    assert (len(arrived), arrived.pad_token_id, arrived.broken) == (count, 7, broken)
+    for sample, there in zip(samples, arrived.samples, strict=True):
+        assert (there.example, there.scale) == (sample.example, sample.scale)
+        for name in ("input_ids", "labels", "token_type_ids", "pixels"):
+            assert getattr(there, name).dtype == getattr(sample, name).dtype
+            assert torch.equal(getattr(there, name), getattr(sample, name))
+    assert len({sample.pixels.untyped_storage().data_ptr() for sample in arrived.samples}) == min(count, 1)
 
 
 @given(st.lists(st.booleans(), min_size=1, max_size=9), st.integers(1, 10))

@@ -99,10 +99,16 @@ def test_the_root_opens_sooner_than_the_line() -> None:
     assert COMPETENCE["root"](0.5, 0.1) == pytest.approx(np.sqrt(0.5 * 0.99 + 0.01))
 
 
-def test_a_run_of_less_than_an_epoch_stays_within_it() -> None:
-    order = paced(np.arange(100.0), 30).order(0)
-    assert len(order) == 100
-    assert len(set(order[:30])) <= 30
+@given(st.integers(20, 100), st.integers(1, 100), seeds)
+def test_a_run_of_an_epoch_or_less_is_paced_too(size: int, percent: int, seed: int) -> None:
+    """It sees nothing twice; whoever asks for the rest of the epoch gets a full one all the same."""
+    draws = max(1, size * percent // 100)
+    curriculum = paced(np.arange(float(size)), draws, seed)
+    order = curriculum.order(0)
+    assert len(order) == size
+    assert len(set(order[:draws])) == draws
+    for draw, sample in enumerate(order[:draws]):
+        assert sample < np.ceil(curriculum.open_share(draw) * size)
 
 
 @pytest.mark.parametrize(
@@ -130,6 +136,8 @@ def test_the_config_chooses(compose: Compose, name: str, kind: type[Curriculum])
         ("curriculum.pace.full_at=1.5", "full_at must be above 0 and at most 1"),
         ("curriculum.pace.review=1", "review must be at least 0 and below 1"),
         ("curriculum.difficulty.rarity_scale=square", "rarity_scale must be one of log, tiers"),
+        ("curriculum/difficulty=model_loss", "make them with `xrayexp losses RUN`"),
+        ("curriculum.difficulty.losses=losses.csv", "losses is not used while model_loss is 0"),
     ],
 )
 def test_mistakes_are_named(compose: Compose, override: str, message: str) -> None:

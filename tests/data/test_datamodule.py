@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import pickle
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,9 +23,12 @@ from omegaconf import DictConfig
 from xrayexp.config import parse_section
 from xrayexp.data.collate import IGNORED, Batch, ReportEncoder
 from xrayexp.data.config import SPLITS, DataSection
+from xrayexp.data.curriculum import CurriculumSection
 from xrayexp.data.datamodule import ReportDataModule
 from xrayexp.data.examples import Source
-from xrayexp.errors import DataError
+from xrayexp.data.phantom import PhantomSource
+from xrayexp.data.report import Finding
+from xrayexp.errors import DataError, UserError
 
 Make = Callable[..., ReportDataModule]
 
@@ -102,10 +111,11 @@ def test_the_evaluated_split_can_be_chosen(data: ReportDataModule, encoder: Repo
     assert examples == data.splits["validation"]
 
 
-@pytest.mark.parametrize("kept", ["memory", "none"])
-def test_workers_change_nothing(make: Make, kept: str) -> None:
+@pytest.mark.parametrize("kept", ["memory", "disk", "none"])
+def test_workers_change_nothing(make: Make, kept: str, tmp_path: Path) -> None:
     """Not the order, not the tokens, not the pixels, in the first epoch and in the second."""
-    alone, helped = (make(f"data.num_workers={n}", f"data.cache={kept}") for n in (0, 2))
+    options = (f"data.cache={kept}", f"data.cache_dir={tmp_path}")
+    alone, helped = make("data.num_workers=0"), make("data.num_workers=2", "data.threads=2", *options)
     loaders = alone.train_dataloader(), helped.train_dataloader()
     for _ in range(2):
         for one, other in zip(*loaders, strict=True):
@@ -126,6 +136,18 @@ def test_workers_continue_from_the_cursor(make: Make) -> None:
     assert ids(epoch(cut)) == expected[8 + 3 :]
 
 
+@pytest.mark.parametrize("ranks", [1, 2, 3])
+def test_ranks_share_the_batches_of_one_process(make: Make, ranks: int) -> None:
+    """Whatever curriculum orders them; the whole batch comes back when the shares are dealt out in turn."""
+    whole, parts = make(), [make() for _ in range(ranks)]
+    for rank, part in enumerate(parts):
+        part.trainer = SimpleNamespace(global_rank=rank, world_size=ranks)  # type: ignore[assignment]
+    for batch, *shares in zip(ids(epoch(whole)), *(ids(epoch(part)) for part in parts), strict=True):
+        assert [shares[place % ranks][place // ranks] for place in range(len(batch))] == batch
+        assert sum(map(len, shares)) == len(batch)
+    assert all(part.cursor == whole.cursor and (part.visits == whole.visits).all() for part in parts)
+
+
 def test_a_limit_takes_part_of_what_a_larger_limit_takes(make: Make) -> None:
     few, more, everything = (
         [example.image_id for example in make(f"data.max_images.train={most}").splits["train"]]
@@ -140,6 +162,21 @@ def test_a_limit_takes_part_of_what_a_larger_limit_takes(make: Make) -> None:
 
 def test_a_limit_above_what_there_is(make: Make) -> None:
     assert len(make("data.max_images.test=100000").splits["test"]) < 100
+
+
+def test_a_position_is_one_in_the_same_images_with_the_same_labels(
+    make: Make, data: ReportDataModule, compose: Callable[..., DictConfig]
+) -> None:
+    position = data.state_dict()
+    same, other = make(), make()
+    same.load_state_dict(position)
+    train = other.splits["train"]
+    train[0] = replace(train[0], findings=(Finding("nodule", ("left hilar",)),))
+    curriculum = parse_section(compose(), "curriculum", CurriculumSection, [])
+    assert curriculum is not None
+    other.follow_curriculum(curriculum, lambda steps: steps)
+    with pytest.raises(UserError, match="added, removed, relabelled or found broken"):
+        other.load_state_dict(position)
 
 
 def test_an_empty_split_is_an_error(make: Make) -> None:
@@ -171,6 +208,8 @@ def test_too_long_reports_are_found_before_training(make: Make) -> None:
 class Unpicklable:
     """Stands for the trainer and the model behind it."""
 
+    global_rank, world_size = 0, 1
+
     def __reduce__(self) -> str:
         raise TypeError("a worker was sent the trainer")
 
@@ -201,6 +240,68 @@ def test_samples_are_kept_as_far_as_memory_is_allowed(make: Make, monkeypatch: p
             dataset[index]
     asked = [example.image_id for example in module.splits["train"][:4]]
     assert drawn == [*asked, *asked[2:]]
+
+
+def pixels(module: ReportDataModule) -> dict[str, torch.Tensor]:
+    return {sample.example.image_id: sample.pixels for batch in epoch(module) for sample in batch.samples}
+
+
+def test_what_lies_on_disk_outlives_a_run(
+    make: Make, data: ReportDataModule, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the next one selects other images; another source, filter or preprocessing is another matter."""
+    disk = ("data.cache=disk", f"data.cache_dir={tmp_path}")
+    first = pixels(make(*disk))
+    asked: list[str] = []
+    draw = PhantomSource.image
+
+    def image(source: PhantomSource, image_id: str) -> NDArray[np.uint8]:
+        asked.append(image_id)
+        return draw(source, image_id)
+
+    monkeypatch.setattr(PhantomSource, "image", image)
+    again = pixels(make(*disk, "data.max_images.train=40", "data.source.patients=210"))
+    known = [name for name in again if name in first]
+    assert len(known) > 20
+    assert set(asked) == set(again) - set(known)
+    assert all(torch.equal(again[name], first[name]) for name in known)
+    assert len(list(tmp_path.glob("squares-*"))) == 1
+    for number, other in enumerate(("data.preprocessing.clahe=2.0", "data.source.image_size=80"), start=2):
+        asked.clear()
+        assert not any(torch.equal(tensor, first[name]) for name, tensor in pixels(make(*disk, other)).items())
+        assert len(asked) == 64
+        assert len(list(tmp_path.glob("squares-*"))) == number
+
+
+def test_a_full_disk_breaks_no_image(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = make("data.cache=disk", f"data.cache_dir={tmp_path}")
+
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "pwrite", full)
+    batches = list(epoch(module))
+    assert [len(batch) for batch in batches] == [8] * 8
+    assert not any(batch.broken for batch in batches)
+
+
+def test_threads_wait_together(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a slow mount a worker asks for as many images at once as it has threads: here none comes before all are."""
+    module = make("data.threads=4", "data.cache=none")
+    together = threading.Barrier(4)
+    draw = module.source.image
+
+    def image(image_id: str) -> NDArray[np.uint8]:
+        together.wait(timeout=60)
+        return draw(image_id)
+
+    monkeypatch.setattr(module.source, "image", image)
+    assert len(next(iter(module.train_dataloader()))) == 8
+
+
+def test_workers_prepare_ahead(make: Make) -> None:
+    loader = make("data.num_workers=2", "data.prefetch=3").train_dataloader()
+    assert (loader.num_workers, loader.prefetch_factor) == (2, 3)
 
 
 def test_an_error_ends_a_process_whose_workers_ignore_signals() -> None:

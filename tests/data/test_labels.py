@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,6 +17,7 @@ from xrayexp.data.labels import (
     STATUSES,
     Sentence,
     findings_of,
+    parse_cuis,
     parse_labels,
     parse_sentences,
 )
@@ -190,3 +192,13 @@ def test_parse_labels() -> None:
     assert parse_labels("['']") == ()
     with pytest.raises(DataError, match="Not a PadChest"):
         parse_labels("[['pneumonia']]")
+
+
+@given(st.lists(st.integers(0, 9_999_999).map("C{:07d}".format)))
+def test_cuis_are_read_as_numpy_prints_them(cuis: list[str]) -> None:
+    """Without commas, broken into lines."""
+    assert parse_cuis(np.array2string(np.array(cuis), threshold=10_000)) == tuple(cuis)
+
+
+def test_cells_without_cuis() -> None:
+    assert parse_cuis("[]") == parse_cuis("['']") == parse_cuis("['XC12345678']") == ()

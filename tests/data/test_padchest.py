@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -115,10 +117,26 @@ def test_who_is_connected_to_an_excluded_identifier_is_left_out(root: Path, form
     assert names(PadChestSource(str(root)).table()) - names(source.table()) == gone
 
 
-def test_an_exclusion_list_that_names_nobody_is_said(root: Path, caplog: pytest.LogCaptureFixture) -> None:
-    (root / "held_out").write_text("nobody")
-    assert len(PadChestSource(str(root), exclude=str(root / "held_out")).table()) == len(USABLE)
-    assert "none of its 1 identifiers" in caplog.text
+def test_an_exclusion_list_that_names_nobody_is_refused(root: Path) -> None:
+    """Going on would train on whom the list was to keep apart."""
+    (root / "held_out").write_text("PatientID;StudyID\nnobody;nothing\n")
+    with pytest.raises(DataError, match=r"none of its 2 identifiers is in the label file.*one identifier a line"):
+        PadChestSource(str(root), exclude=str(root / "held_out")).table()
+
+
+@pytest.mark.parametrize("header", ['"ImageID","note"', "\ufeffImageID,note", " ImageID , note "])
+def test_the_header_of_an_exclusion_list_may_be_quoted(root: Path, header: str) -> None:
+    path = root / "held_out.csv"
+    path.write_text(f'{header}\n{image_id("nodule")},"a, b"\n', encoding="utf-8")
+    source = PadChestSource(str(root), exclude=str(path))
+    assert names(PadChestSource(str(root)).table()) - names(source.table()) == {"nodule", "granuloma"}
+
+
+def test_a_broken_exclusion_list_is_named(root: Path) -> None:
+    for content in (b'ImageID\n"', b"ImageID\na,b\nc,d,e,f\n", b"\xff\xfe\x00"):
+        (root / "held_out").write_bytes(content)
+        with pytest.raises(DataError, match="held_out: cannot be read as a list of identifiers"):
+            PadChestSource(str(root), exclude=str(root / "held_out")).table()
 
 
 @pytest.mark.parametrize("content", ["", "\n \n"])
@@ -176,6 +194,18 @@ def test_what_is_kept_equals_what_is_parsed(root: Path, tmp_path: Path, monkeypa
     assert len(list(cache.iterdir())) == 2
 
 
+def test_what_was_kept_and_is_broken_is_made_again(root: Path, tmp_path: Path) -> None:
+    """As after a power cut."""
+    path, cache = root / LABEL_FILES[0], tmp_path / "cache"
+    parsed = read_labels(path, cache)
+    (kept,) = cache.iterdir()
+    whole = kept.read_bytes()
+    for content in (b"", whole[: len(whole) // 2], b"\0" * len(whole)):
+        kept.write_bytes(content)
+        pd.testing.assert_frame_equal(read_labels(path, cache), parsed)
+        assert len(kept.read_bytes()) > len(whole) / 2
+
+
 def test_a_cache_that_cannot_be_written_is_said(root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "file").touch()
     assert len(read_labels(root / LABEL_FILES[0], tmp_path / "file" / "cache")) == 100
@@ -183,15 +213,51 @@ def test_a_cache_that_cannot_be_written_is_said(root: Path, tmp_path: Path, capl
 
 
 @pytest.mark.parametrize("folder", ["0", "."])
-def test_images_lie_in_their_folder_or_flat(root: Path, folder: str) -> None:
+@pytest.mark.parametrize("ending", [".png", ".jpg", ".jpeg"])
+def test_images_lie_in_their_folder_or_flat_and_mirrors_may_be_jpeg(root: Path, folder: str, ending: str) -> None:
     name = image_id("healthy")
     (root / folder).mkdir(exist_ok=True)
     ramp = np.arange(0, 4096, 16, dtype=np.uint16).reshape(8, 32)  # 12 bits in a 16-bit file
-    Image.fromarray(ramp).save(root / folder / name)
-    image = PadChestSource(str(root)).image(name)
+    stored = ramp if ending == ".png" else (ramp // 16).astype(np.uint8)
+    Image.fromarray(stored).save(root / folder / name.replace(".png", ending))
+    source = PadChestSource(str(root))
+    image = source.image(name)
     assert image.shape == (8, 32)
     assert image.dtype == np.uint8
     assert 125 < image.mean() < 130
+    assert source.absent([name, image_id("goiter")]).keys() == {image_id("goiter")}
+
+
+def test_the_original_is_read_where_there_is_a_mirror_beside_it(root: Path) -> None:
+    name = image_id("healthy")
+    (root / "0").mkdir()
+    for place, grey in ((Path("0", name), 1), (Path(name), 2), (Path("0", name.replace(".png", ".jpg")), 3)):
+        Image.fromarray(np.full((8, 8), grey, dtype=np.uint8)).save(root / place)
+    assert PadChestSource(str(root)).image(name).mean() == 1
+
+
+def test_the_root_may_be_below_the_home_folder(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A shell leaves the tilde of data.root=~/PadChest as it is."""
+    monkeypatch.setenv("HOME", str(root.parent))
+    monkeypatch.setenv("USERPROFILE", str(root.parent))
+    assert len(PadChestSource(f"~/{root.name}").table()) == len(USABLE)
+
+
+def test_where_images_come_from_and_when_they_change(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a cache goes by: the folder, however it is named, and every file's size and time."""
+    name = image_id("healthy")
+    monkeypatch.chdir(root)
+    source = PadChestSource(".")
+    assert source.origin == PadChestSource(str(root)).origin != PadChestSource("..").origin
+    versions = set()
+    for content, time in ((b"one", 1), (b"more", 1), (b"less", 2)):
+        (root / name).write_bytes(content)
+        os.utime(root / name, ns=(time, time))
+        versions.add(source.version(name))
+    assert len(versions) == 3
+    (root / name).unlink()
+    with pytest.raises(DataError, match=f"{name}: no such file"):
+        source.version(name)
 
 
 def test_missing_broken_and_unselected_images_are_named(root: Path) -> None:
@@ -225,7 +291,7 @@ def test_names_that_leave_the_root_are_refused(tmp_path: Path, column: str, valu
     table = padchest_table().iloc[:1]
     table = table.assign(ImageID="secret.png") if column == "ImageDir" else table
     write_labels(root, table.assign(**{column: value}))
-    with pytest.raises(DataError, match=f"1 values of {column} are no plain file names"):
+    with pytest.raises(DataError, match=f"1 values of {column} .*lead out of the folder: {re.escape(repr(value))}"):
         PadChestSource(str(root)).table()
 
 
@@ -276,12 +342,29 @@ def test_another_delimiter_is_named(tmp_path: Path) -> None:
         PadChestSource(str(tmp_path)).table()
 
 
-def test_a_row_that_cannot_be_parsed_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize("column", ["Labels", "LabelsLocalizationsBySentence"])
+def test_a_row_that_cannot_be_parsed_is_named(tmp_path: Path, column: str) -> None:
     table = padchest_table()
-    table.loc[2, "LabelsLocalizationsBySentence"] = "[['kyphosis'"
+    table.loc[2, column] = "[['kyphosis'"
     write_labels(tmp_path, table)
-    with pytest.raises(DataError, match="Image places_by_sentence"):
+    with pytest.raises(DataError, match=f"{LABEL_FILES[0]}: image places_by_sentence.*{column}"):
         PadChestSource(str(tmp_path)).table()
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "gzip"])
+def test_what_is_no_utf8_is_said(root: Path, encoding: str) -> None:
+    path = root / LABEL_FILES[0]
+    text = path.read_text()
+    path.write_bytes(gzip.compress(text.encode()) if encoding == "gzip" else text.encode(encoding))
+    with pytest.raises(DataError, match=r"is no UTF-8 text.*if it is compressed, name it .*\.csv\.gz"):
+        PadChestSource(str(root)).table()
+
+
+def test_a_mark_of_the_byte_order_and_reports_in_latin_1_are_read(root: Path) -> None:
+    """Neither touches a column that is needed."""
+    path = root / LABEL_FILES[0]
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"hallazg", b"hallazg \xf3"))
+    assert len(PadChestSource(str(root)).table()) == len(USABLE)
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff\xfe\x00", b'ImageID\n"', gzip.compress(b"x" * 999)[:-9]])

@@ -31,7 +31,7 @@ def test_no_label_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("ending", ["", ".gz"])
-@pytest.mark.parametrize("image", ["1.png", "0/1.png"])
+@pytest.mark.parametrize("image", ["1.png", "0/1.png", "1.jpg"])
 def test_labels_and_images(tmp_path: Path, ending: str, image: str) -> None:
     (tmp_path / (LABELS + ending)).touch()
     (tmp_path / image).parent.mkdir(exist_ok=True)

@@ -43,6 +43,11 @@ class Rows:
     def image(self, image_id: str) -> NDArray[np.uint8]:
         raise AssertionError("no image is needed to split")
 
+    origin = "rows"
+
+    def version(self, image_id: str) -> str:
+        return ""
+
     def absent(self, image_ids: Sequence[str]) -> Mapping[str, str]:
         return {}
 
@@ -135,6 +140,12 @@ def test_a_folder_of_synthetic_images(tmp_path: Path) -> None:
     assert source.table()["provenance"].tolist() == ["by model", "by hand"]
     assert source.image("0.png").mean() == 7
     assert list(source.absent(["0.png", "1.png"])) == ["1.png"]
+    assert source.origin == str(tmp_path.resolve())
+    before = source.version("0.png")
+    Image.fromarray(np.full((9, 9), 8, dtype=np.uint8)).save(tmp_path / "0.png")
+    assert source.version("0.png") != before
+    with pytest.raises(DataError, match=r"1\.png: no such file"):
+        source.version("1.png")
     for column, value, message in (
         ("provenance", None, "do not say where"),
         ("ImageID", "../0.png", "no plain file names"),

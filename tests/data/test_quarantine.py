@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 
 from xrayexp import pipeline
 from xrayexp.data.collate import BrokenImage
-from xrayexp.data.files import absent_images
+from xrayexp.data.files import find_images
 from xrayexp.data.phantom import PhantomSource
 from xrayexp.data.quarantine import Quarantine
 from xrayexp.errors import DataError
@@ -110,7 +110,9 @@ def test_absent_images_are_found_by_listing(tmp_path: Path) -> None:
     folders: Mapping[str, str] = {
         "in.png": "0", "flat.png": "7", "out.png": "1", "link.png": "0", "fine.png": "0", "none.png": "0",
     }  # fmt: skip
-    found = absent_images(root, folders)
+    images = find_images(root, folders)
+    assert images.found == {"in.png": "0/in.png", "flat.png": "flat.png", "fine.png": "0/fine.png"}
+    found = images.absent
     assert found.keys() == {"out.png", "link.png", "none.png"}
     assert "no such file" in found["none.png"]
     assert "a link leads out" in found["out.png"]

@@ -7,10 +7,11 @@ import math
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
@@ -22,6 +23,8 @@ from xrayexp.errors import UserError
 from xrayexp.metrics.samples import ScoredReport, per_sample
 from xrayexp.metrics.structured import structured_metrics
 from xrayexp.models.loading import load_processor
+from xrayexp.settings import Settings
+from xrayexp.tracking.run_folder import RunFolder
 from xrayexp.tracking.summary import TrainingSummary
 
 ROOT = Path(__file__).parents[2]
@@ -162,6 +165,32 @@ def test_what_is_wrong_is_one_message(compose: Compose, run: Path, overrides: li
     cfg = compose(*(override.format(run=run) for override in overrides), config="evaluate")
     with pytest.raises(UserError, match=named):
         pipeline.evaluate(cfg)
+
+
+def test_patients_who_were_trained_on_are_not_evaluated(compose: Compose, run: Path) -> None:
+    """As when the data changed since: another label file, or a stratified split of more rows."""
+    splits = pd.read_parquet(run / "splits.parquet")
+    tested = splits["split"] == "test"
+    patient = splits["PatientID"][tested].iloc[0]
+    splits.loc[splits["PatientID"] == patient, "split"] = "train"
+    splits.to_parquet(run / "splits.parquet", index=False)
+    with pytest.raises(UserError, match=f"1 patients of the test split were trained on: {patient}"):
+        pipeline.evaluate(compose(f"run={run}", config="evaluate"))
+
+
+def test_images_that_were_broken_once_are_forgotten(compose: Compose, run: Path) -> None:
+    listed = run / "evaluation" / "test" / "quarantine.csv"
+    listed.write_text("image_id,split,reason\nold.png,test,truncated\n", encoding="utf-8")
+    assert pipeline.evaluate(compose(f"run={run}", "metrics.bootstrap=0", config="evaluate")).broken_images == 0
+    assert not listed.exists()
+
+
+def test_the_base_model_of_a_config_without_adapter(compose: Compose, small: Sequence[str], tmp_path: Path) -> None:
+    """Training refuses it; the base can still be asked."""
+    run = RunFolder.new(tmp_path / "run")
+    run.write_config(Settings.from_config(compose(*small, "adapter=none", "model.max_new_tokens=4")).cfg)
+    done = pipeline.evaluate(compose(f"run={run.path}", "checkpoint=none", "metrics.bootstrap=0", config="evaluate"))
+    assert len(predictions(done.folder)) == 16
 
 
 def test_a_run_without_that_checkpoint(compose: Compose, run: Path) -> None:

@@ -13,6 +13,8 @@ from omegaconf import DictConfig
 from PIL import Image
 
 from xrayexp import pipeline
+from xrayexp.cli import main
+from xrayexp.data.appearance import _drawn_chest
 from xrayexp.data.label_file import LABEL_FILES
 from xrayexp.errors import DataError
 from xrayexp.tracking.summary import TrainingSummary
@@ -72,6 +74,51 @@ def test_a_broken_file_is_left_out(train: Callable[..., TrainingSummary], root: 
     summary = train("data.max_broken_fraction=0.5", "trainer.max_steps=8")
     assert summary.broken_images == 1
     assert victim.name in (summary.folder / "quarantine.csv").read_text()
+
+
+def test_what_data_check_found_is_left_out_before_training(
+    train: Callable[..., TrainingSummary], root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    truncated = sorted(root.glob("*/places_by_sentence*"))[0]
+    truncated.write_bytes(truncated.read_bytes()[:200])
+    chosen = pd.read_csv(SAMPLE, dtype=str).query("MethodLabel == 'RNN_model' and Projection == 'PA'")["ImageID"]
+    constant = next(path for name in chosen for path in root.glob(f"*/{name}"))
+    Image.fromarray(np.full((60, 50), 700, dtype=np.uint16)).save(constant)
+    everyone = "data.split.evaluate_on=null"
+    data = [f"data.root={root}", f"data.cache_dir={tmp_path / 'cache'}", SPLIT[0], everyone]
+    assert main(["data", "check", *data, "--out", str(tmp_path / "out"), "--workers", "1"]) == 1
+    with pytest.raises(DataError, match=r"images of the \w+ split cannot be read.*max_broken_fraction=0\.01"):
+        train(everyone)
+    caplog.clear()
+    lenient = (everyone, "data.max_broken_fraction=0.5", "data.max_images.validation=null", "trainer.max_steps=1")
+    summary = train(*lenient)
+    listed = (summary.folder / "quarantine.csv").read_text()
+    assert f"{constant.name}," in listed, "nothing but the index knows that it is constant"
+    assert f"{truncated.name}," in listed
+    assert summary.broken_images == 2
+    assert "images do not look like a chest and are used" in caplog.text
+    # A file that was replaced since is as good as any other.
+    Image.fromarray(np.arange(3000, dtype=np.uint16).reshape(60, 50)).save(constant)
+    listed = (train(*lenient).folder / "quarantine.csv").read_text()
+    assert f"{truncated.name}," in listed
+    assert f"{constant.name}," not in listed
+
+
+def test_suspects_can_be_dropped(train: Callable[..., TrainingSummary], root: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="have not been looked at"):
+        train("data.source.suspects=drop")
+    rng = np.random.default_rng(1)
+    chest = Image.fromarray(_drawn_chest(1.0, 0.0, 0.0, False)).resize((50, 50), Image.Resampling.BICUBIC)
+    kept = sorted(root.glob("*/*.png"))[::2]
+    for path in kept:
+        noise = rng.integers(0, 9, size=(50, 50))
+        Image.fromarray((np.asarray(chest) // 2 + noise).astype(np.uint8)).save(path)
+    data = [f"data.root={root}", f"data.cache_dir={tmp_path / 'cache'}", SPLIT[0]]
+    assert main(["data", "check", *data, "--out", str(tmp_path / "out"), "--workers", "1"]) == 0
+    summary = train("data.source.suspects=drop", "data.split.evaluate_on=null")
+    used = set(pd.read_parquet(summary.folder / "splits.parquet")["ImageID"])
+    assert 20 < len(used) < 60
+    assert used <= {path.name for path in kept}
 
 
 def test_links_out_of_the_folder_stop_the_run(train: Callable[..., TrainingSummary], root: Path) -> None:

@@ -21,10 +21,12 @@ from safetensors.torch import load_file
 from xrayexp import pipeline
 from xrayexp.data.phantom import PhantomSource
 from xrayexp.errors import ConfigError, DataError, Stopped, UserError
+from xrayexp.tracking.csv_logger import CsvLogger
 from xrayexp.tracking.record import current_state, read_record, recorded
 from xrayexp.tracking.run_folder import RunFolder
 from xrayexp.tracking.summary import TrainingSummary
 from xrayexp.training import module
+from xrayexp.training.callbacks import PredictionWriter
 from xrayexp.training.loss import supervised_loss_sum
 
 Train = Callable[..., TrainingSummary]
@@ -48,6 +50,20 @@ class SignalAt(L.Callback):
     def on_train_batch_start(self, trainer: Any, *args: Any) -> None:
         if trainer.global_step == self.step:
             os.kill(os.getpid(), signal.Signals[self.name])
+
+
+class SignalElsewhere(L.Callback):
+    """Sends this process a signal where nothing is trained: before the first step, or within the test."""
+
+    def __init__(self, stage: str, name: str) -> None:
+        self.stage, self.name = stage, name
+
+    def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        if stage == self.stage == "fit":
+            os.kill(os.getpid(), signal.Signals[self.name])
+
+    def on_test_batch_start(self, *args: Any) -> None:
+        os.kill(os.getpid(), signal.Signals[self.name])
 
 
 def stop_in(step: int, name: str = "SIGTERM") -> Sequence[str]:
@@ -108,6 +124,61 @@ def test_a_stopped_run_ends_where_an_undisturbed_one_ends(train: Train, tmp_path
     assert log_of(broken.folder) == log_of(whole.folder)
 
 
+def test_a_process_that_dies_between_a_checkpoint_and_its_row_loses_no_row(
+    train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = train("whole")
+    write = CsvLogger.log_metrics
+
+    def dies(logger: CsvLogger, metrics: Any, step: int) -> None:
+        if (tmp_path / "broken" / "checkpoints" / "step-00000003.ckpt").exists():
+            raise InterruptedError
+        write(logger, metrics, step)
+
+    monkeypatch.setattr(CsvLogger, "log_metrics", dies)
+    with pytest.raises(InterruptedError):
+        train("broken")
+    monkeypatch.undo()
+    assert [row["step"] for row in log_of(tmp_path / "broken")] == ["1", "2"]
+    assert log_of(train("broken", resume("broken", tmp_path)).folder) == log_of(whole.folder)
+
+
+@pytest.mark.parametrize("name, code", [("SIGTERM", 143), ("SIGINT", 130)])
+@pytest.mark.parametrize("stage, steps", [("fit", 0), ("test", 2)])
+def test_a_signal_where_nothing_is_trained_stops_at_once(
+    train: Train, tmp_path: Path, stage: str, steps: int, name: str, code: int
+) -> None:
+    """Lightning would exit with 0 after SIGTERM, and with 1 after Ctrl-C."""
+    before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
+    stop = f"+callbacks.stop={{_target_: {HERE}.SignalElsewhere, stage: {stage}, name: {name}}}"
+    with pytest.raises(Stopped) as stopped:
+        train("run", "trainer.max_steps=2", "test=true", stop)
+    assert stopped.value.code == code
+    run = RunFolder(tmp_path / "run")
+    assert (current_state(run), read_record(run)["reason"]) == ("stopped", name)
+    assert len(list(run.checkpoints.glob("*.ckpt"))) == (steps > 0)
+    assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == before
+
+
+@pytest.mark.parametrize("name, code", [("SIGTERM", 143), ("SIGINT", 130)])
+def test_a_signal_stops_an_evaluation(
+    trained_run: TrainingSummary,
+    compose: Callable[..., DictConfig],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    code: int,
+) -> None:
+    def kill(*args: Any, **options: Any) -> None:
+        os.kill(os.getpid(), signal.Signals[name])
+
+    shutil.copytree(trained_run.folder, tmp_path / "run")
+    monkeypatch.setattr(PredictionWriter, "on_test_batch_end", kill)
+    with pytest.raises(Stopped) as stopped:
+        pipeline.evaluate(compose(f"run={tmp_path / 'run'}", config="evaluate"))
+    assert stopped.value.code == code
+
+
 def test_eight_bit_optimiser_state_comes_back_exactly(train: Train, tmp_path: Path) -> None:
     optimizer = ("optimizer=paged_adamw_8bit", "adapter.r=64")  # large enough for states of 8 bits
     whole = train("whole", *optimizer)
@@ -150,14 +221,18 @@ def test_a_changed_run_is_refused_by_name(
         train("run", resume("run", tmp_path), change)
 
 
-def test_a_finished_run_can_be_made_longer_and_an_early_stopped_one_has_ended(train: Train, tmp_path: Path) -> None:
+def test_a_finished_run_can_be_made_longer_and_an_early_stopped_one_has_ended(
+    train: Train, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     assert train("run", "trainer.max_steps=4").steps == 4
     assert train("run", resume("run", tmp_path), "trainer.max_steps=6").steps == 6
     stops = ("callbacks.early_stopping={_target_: lightning.pytorch.callbacks.EarlyStopping, monitor: val/micro_f1, "
              "mode: max, patience: 1, check_on_train_epoch_end: false}", "trainer.validate_every=1")  # fmt: skip
     stopped = train("stopped", *stops)
     assert stopped.steps < 10
+    caplog.clear()
     assert train("stopped", resume("stopped", tmp_path), *stops).steps == stopped.steps
+    assert "early stopping or the accuracy gate had ended this run: nothing is left to train" in caplog.messages
 
 
 def test_an_adapter_that_a_run_started_from_may_be_gone_when_it_resumes(
@@ -212,6 +287,32 @@ def test_out_of_memory_halves_the_micro_batch_and_repeats_the_step(
     assert json.loads((run.folder / "summary.json").read_text())["halved"] == [[4, 4], [4, 2]]
     for name, tensor in weights(right.folder).items():
         torch.testing.assert_close(tensor, weights(run.folder)[name], rtol=0, atol=2e-4)
+
+
+def test_a_resumed_run_takes_the_micro_batch_that_it_is_told_to(train: Train, tmp_path: Path) -> None:
+    with pytest.raises(Stopped):
+        train("run", "trainer.micro_batch_size=8", *stop_in(1))
+    sizes: list[int] = []
+
+    def measured(model: Any, inputs: dict[str, torch.Tensor], labels: torch.Tensor) -> torch.Tensor:
+        sizes.append(len(labels))
+        return supervised_loss_sum(model, inputs, labels)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "supervised_loss_sum", measured)
+        train("run", resume("run", tmp_path), "trainer.micro_batch_size=4", "trainer.max_steps=3")
+    assert sizes == [4, 4]
+
+
+def test_an_optimiser_without_room_ends_the_run_with_advice(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its state is made at the first step; by then parameters may have moved, so that the step cannot be repeated."""
+
+    def no_room(*args: Any, **options: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", no_room)
+    with pytest.raises(UserError, match=r"out of memory in the optimiser at step 0 .*optimizer=paged_adamw_8bit"):
+        train("run")
 
 
 def test_a_sample_that_alone_is_too_large_ends_the_run_with_advice(

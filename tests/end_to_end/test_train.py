@@ -90,7 +90,7 @@ def test_what_a_run_leaves(trained_run: TrainingSummary) -> None:
     config = OmegaConf.load(folder / "config.yaml")
     assert config.adapter.peft.r == 16  # what was an interpolation
     validated = numbers(trained_run, "val/micro_f1")
-    assert [step + 1 for step, _ in validated] == [15, 30]
+    assert [step for step, _ in validated] == [15, 30]
     assert summary["best_score"] == pytest.approx(max(score for _, score in validated))
     assert trained_run.evaluation is not None
     assert trained_run.evaluation.folder == folder / "evaluation" / "test"
@@ -109,6 +109,8 @@ CHOICES = [
     ["adapter=dora", "scheduler=one_cycle", "optimizer=paged_adamw_8bit"],
     ["adapter=delora", "scheduler=constant"],
     ["quantization=int8", "adapter.target=attention"],
+    ["adapter=adalora", "adapter.train_projector=true", "test=true"],
+    ["adapter=road", "trainer.precision=bf16-mixed"],
     ["trainer=debug", "trainer.max_steps=2"],
     ["trainer.precision=bf16-mixed", "trainer.gradient_checkpointing=true", "adapter.target=language"],
     ["adapter.modules_to_save=[lm_head,embed_tokens]", "adapter.ensure_weight_tying=true"],
@@ -126,6 +128,15 @@ def test_every_method_trains(compose: Compose, small: Sequence[str], overrides: 
     assert all(values.isfinite().all() for values in saved.values())
     only_language = any(override.startswith("adapter.target=") for override in overrides)
     assert any("vision_tower" in name for name in saved) != only_language
+
+
+def test_the_projector_alone(compose: Compose, small: Sequence[str], caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO", "xrayexp"):
+        summary = pipeline.train(compose(*small, *BRIEF, "adapter=none", "adapter.train_projector=true", "test=true"))
+    assert summary.trainable_parameters == 64 * 64 + 64
+    assert "adapter none on none (multi_modal_projector whole): 4,160 of" in caplog.text
+    saved = load_file(summary.folder / "checkpoints" / "best" / "adapter_model.safetensors")
+    assert all("multi_modal_projector" in name for name in saved)
 
 
 def test_epochs(compose: Compose, small: Sequence[str]) -> None:
@@ -185,6 +196,11 @@ WRONG = [
     (["trainer.max_step=5"], "trainer.max_steps"),
     (["trainer.max_steps=0"], "trainer.max_steps"),
     (["adapter=delora", "adapter.quantized_base=false"], "quantization=none"),
+    (["adapter=c3a"], "adapter=miss"),
+    (["adapter=c3a", "quantization=none", "adapter.peft.block_size=48"], "block size"),
+    (["adapter=none"], "train_projector=true"),
+    (["adapter=vera", "adapter.alpha=3"], "adapter.alpha"),
+    (["adapter=adalora", "trainer.max_steps=1"], "at least 2 optimiser steps"),
     (["adapter.target=vision_towr"], "adapter.target"),
     (["adapter.target=.*"], "adapter.target"),
     (["adapter.modules_to_save=[lm_haed]"], "lm_haed"),

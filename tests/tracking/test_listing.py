@@ -39,6 +39,18 @@ def test_runs_are_found_with_their_state_and_numbers(runs: Path, trained_run: Tr
     assert killed.step == 30
 
 
+def test_a_finished_run_that_goes_on_is_where_its_log_is(runs: Path) -> None:
+    """The summary is that of the first part."""
+    run = RunFolder(runs / "finished")
+    run.record_file.write_text(json.dumps(json.loads(run.record_file.read_text()) | {"state": "stopped"}))
+    summary = json.loads(run.summary_file.read_text())
+    run.summary_file.write_text(json.dumps(summary | {"steps": 20, "best_score": 0.0}))
+    [_, line] = find_runs(runs)
+    assert (line.state, line.step, line.seconds) == ("stopped", 30, None)
+    assert line.best is not None
+    assert line.best > 0
+
+
 def test_the_command_lists_them(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["runs", str(runs)]) == 0
     shown = capsys.readouterr().out

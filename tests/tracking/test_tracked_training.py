@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from omegaconf import DictConfig
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from xrayexp import pipeline
 from xrayexp.errors import UserError
@@ -48,6 +50,28 @@ def test_a_training_can_be_found_by_what_it_was(
     assert facts.items() <= run.summary.items()
     private = str(summary.folder).encode()
     assert not any(private in path.read_bytes() for path in run.files() if path.suffix != ".wandb")
+
+
+def test_everything_about_one_optimiser_step_has_its_number(
+    compose: Compose, small: Sequence[str], offline_runs: Callable[[Path], list[OfflineRun]]
+) -> None:
+    """In all loggers, also for the validation that follows the last step."""
+    steps = ("trainer.max_steps=3", "trainer.validate_every=2", "model.max_new_tokens=4")
+    summary = pipeline.train(compose(*small, *steps, "logger=[csv,tensorboard,wandb]"))
+    (run,) = offline_runs(summary.folder)
+    events = EventAccumulator(str(summary.folder / "tensorboard")).Reload()
+    with (summary.folder / "logs" / "metrics.csv").open(encoding="utf-8") as file:
+        table = list(csv.DictReader(file))
+    for name, expected in {"train/loss": [1, 2, 3], "memory/rss_gib": [1, 2, 3], "val/micro_f1": [2, 3]}.items():
+        assert [int(row["step"]) for row in table if row[name]] == expected
+        assert [row["trainer/global_step"] for row in run.history if name in row] == expected
+        assert [event.step for event in events.Scalars(name)] == expected
+    tables = [row for row in run.history if any(key.startswith("examples") for key in row)]
+    assert [row["trainer/global_step"] for row in tables] == [2, 3]
+    assert [float(row["epoch"]) for row in table if row["train/loss"]] == [1 / 8, 2 / 8, 3 / 8]
+    assert sorted(page.name for page in (summary.folder / "samples").iterdir()) == [
+        "step-00000002.html", "step-00000003.html"
+    ]  # fmt: skip
 
 
 def test_a_training_that_fails_ends_its_run(

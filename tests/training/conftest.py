@@ -77,7 +77,7 @@ def build(compose: Callable[..., DictConfig], small: Sequence[str]) -> Callable[
             device=trainer.device,
         )
         module = kind(
-            attach_adapter(base, settings.adapter).train(),
+            attach_adapter(base, settings.adapter, trainer.total_steps(data.batches_per_epoch)).train(),
             encoder,
             trainer,
             optimizer=settings.optimizer(),

@@ -73,6 +73,13 @@ def test_the_best_adapter_is_kept_and_not_the_last(
     assert [equal(saved(tmp_path / "best"), adapter) for adapter in history.adapters].count(True) == 1
 
 
+def test_what_a_killed_process_was_writing_goes_and_what_it_had_written_stays(build: Build, tmp_path: Path) -> None:
+    for name in (".best-x1y2/adapter", ".last-x1y2/adapter", "best-of-all", ".notes"):
+        (tmp_path / name).mkdir(parents=True)
+    build().fit(BestAdapter(tmp_path, GRADE))
+    assert {path.name for path in tmp_path.iterdir()} == {"best", "last", "best-of-all", ".notes"}
+
+
 def test_without_any_validation_the_best_is_the_last(build: Build, tmp_path: Path) -> None:
     callback = BestAdapter(tmp_path, GRADE)
     build().fit(callback)

@@ -89,7 +89,8 @@ def test_augmentation_changes_pixels_each_epoch_and_not_with_the_workers(build: 
     assert np.mean([len(found) for found in views.values()]) > 2.5  # of three epochs
 
 
-def test_evaluation_is_not_augmented(build: Build) -> None:
+@pytest.mark.parametrize("loader", ["val_dataloader", "test_dataloader", "predict_dataloader"])
+def test_evaluation_is_not_augmented(build: Build, loader: str) -> None:
     plain, changed = build(*QUICK), build(*QUICK, "augmentation=cxr")
-    for one, other in zip(plain.data.val_dataloader(), changed.data.val_dataloader(), strict=True):
+    for one, other in zip(getattr(plain.data, loader)(), getattr(changed.data, loader)(), strict=True):
         assert all(torch.equal(a.pixels, b.pixels) for a, b in zip(one.samples, other.samples, strict=True))

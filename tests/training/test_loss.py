@@ -9,7 +9,7 @@ import torch
 from transformers import PreTrainedModel
 
 from xrayexp.data.collate import IGNORED, EncodedSample, pad
-from xrayexp.training.loss import supervised_loss_sum
+from xrayexp.training.loss import supervised_loss_means, supervised_loss_sum
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +29,22 @@ def test_it_is_the_loss_of_transformers(model: PreTrainedModel, samples: Sequenc
     torch.testing.assert_close(ours / supervised, theirs, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("chunk", [1, 7, 1000])
+def test_chunks_change_neither_loss_nor_gradient(
+    load_tiny: Callable[..., PreTrainedModel], samples: Sequence[EncodedSample], chunk: int
+) -> None:
+    batch = pad(samples, pad_token_id=0)
+    found = []
+    for size in (None, chunk):
+        model = load_tiny()
+        weight = model.get_output_embeddings().weight.requires_grad_()
+        loss = supervised_loss_sum(model, batch.inputs, batch.labels, size)
+        loss.backward()  # type: ignore[no-untyped-call]
+        assert weight.grad is not None
+        found.append((loss.detach(), weight.grad))
+    torch.testing.assert_close(found[1], found[0], rtol=1e-4, atol=1e-4)
+
+
 def test_samples_do_not_see_each_other_or_the_padding(model: PreTrainedModel, samples: Sequence[EncodedSample]) -> None:
     together = pad(samples, pad_token_id=0)
     assert (together.inputs["attention_mask"] == 0).any()
@@ -37,6 +53,18 @@ def test_samples_do_not_see_each_other_or_the_padding(model: PreTrainedModel, sa
         single = [pad([sample], pad_token_id=0) for sample in samples]
         parts = [supervised_loss_sum(model, one.inputs, one.labels) for one in single]
     torch.testing.assert_close(torch.stack(parts).sum(), whole, rtol=1e-5, atol=1e-4)
+
+
+def test_means_are_those_of_each_sample(model: PreTrainedModel, samples: Sequence[EncodedSample]) -> None:
+    together = pad(samples, pad_token_id=0)
+    single = [pad([sample], pad_token_id=0) for sample in samples]
+    with torch.no_grad():
+        means = supervised_loss_means(model, together.inputs, together.labels)
+        theirs = torch.stack([model(**one.inputs, labels=one.labels).loss for one in single])
+    assert means.shape == (len(samples),)
+    assert means.dtype == torch.float32
+    assert means.std() > 0.01
+    torch.testing.assert_close(means, theirs, rtol=1e-5, atol=1e-5)
 
 
 def test_it_is_the_report_that_is_learnt(model: PreTrainedModel, samples: Sequence[EncodedSample]) -> None:

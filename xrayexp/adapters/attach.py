@@ -2,50 +2,86 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
+from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hydra.utils import instantiate
 
+from xrayexp.adapters.keys import key_mapping, mapped
+from xrayexp.adapters.precision import PROJECTOR, keep_output_type, keep_projector_exact
 from xrayexp.adapters.targets import target_modules
 from xrayexp.errors import ConfigError, DataError
 from xrayexp.models.loading import is_quantized
 
 if TYPE_CHECKING:
+    import torch
     from peft import PeftConfig, PeftModel
     from transformers import PreTrainedModel, ProcessorMixin
 
     from xrayexp.adapters.config import AdapterSection
 
 
-def attach_adapter(model: PreTrainedModel, section: AdapterSection) -> PeftModel:
+def attach_adapter(model: PreTrainedModel, section: AdapterSection, total_steps: int | None = None) -> PeftModel:
     """Wraps `model` with a new adapter; only the adapter (and `modules_to_save`) requires gradients.
 
+    Args:
+        model: the base model.
+        section: the method and what it is applied to.
+        total_steps: optimiser steps of the training, for methods with phases.
+
     Raises:
-        ConfigError: when the method does not work on quantised weights, or the target matches nothing.
+        ConfigError: when the method does not work on quantised weights or on these layers, or the target matches
+            nothing.
     """
-    from peft import get_peft_model
+    from hydra.errors import InstantiationException
+    from peft import PeftModel, get_peft_model
 
     from xrayexp.adapters.delora import quantized_delora
     from xrayexp.adapters.dora import factor_dora, init_magnitude
 
     if is_quantized(model) and not section.quantized_base:
         raise ConfigError([section.needs_unquantized])
-    for wanted in section.modules_to_save or ():
+    whole = [*(section.modules_to_save or ()), *([PROJECTOR] if section.train_projector else ())]
+    for wanted in whole:
         if not any(name == wanted or name.endswith(f".{wanted}") for name, _ in model.named_modules()):
             raise ConfigError([f"adapter.modules_to_save: the model has no module '{wanted}'"])
-    config: PeftConfig = instantiate(
-        section.peft,
-        target_modules=target_modules(model, section.target),
-        task_type="CAUSAL_LM",
-        _convert_="all",
-    )
-    with quantized_delora():
-        adapted = get_peft_model(model, config)
+    target = target_modules(model, section.target)
+    try:
+        config: PeftConfig = instantiate(
+            section.peft,
+            target_modules=target,
+            task_type="CAUSAL_LM",
+            modules_to_save=whole or None,
+            **_phases(section, total_steps),
+            _convert_="all",
+        )
+        with quantized_delora():
+            adapted = get_peft_model(model, config)
+    except (ValueError, InstantiationException) as error:  # e.g. a block size that does not divide a layer's width
+        raise ConfigError([f"adapter={section.name}: {str(error).partition(chr(10))[0]}"]) from error
+    assert isinstance(adapted, PeftModel)
+    for name, parameter in adapted.named_parameters():
+        if any(f".{part}." in name for part in section.frozen):
+            parameter.requires_grad_(False)
     factor_dora(adapted)
     init_magnitude(adapted)
+    keep_output_type(adapted)
+    keep_projector_exact(adapted)
     return adapted
+
+
+def _phases(section: AdapterSection, total_steps: int | None) -> dict[str, int]:
+    """PEFT's arguments that count steps."""
+    if section.phases is None:
+        return {}
+    if total_steps is None:
+        raise ValueError(f"adapter={section.name} must know how many steps the training has")
+    if total_steps < 2:
+        raise ConfigError([f"adapter={section.name} needs at least 2 optimiser steps, not {total_steps}"])
+    return {name: int(share * total_steps) for name, share in section.phases.items()}
 
 
 def save_adapter(model: PeftModel, processor: ProcessorMixin, folder: Path) -> None:
@@ -60,22 +96,46 @@ def save_adapter(model: PeftModel, processor: ProcessorMixin, folder: Path) -> N
         fresh.rename(folder)
 
 
+def remove_unfinished(folder: Path) -> None:
+    """Removes what a process left that was killed while it wrote the adapter `folder`."""
+    for unfinished in folder.parent.glob(f".{folder.name}-*"):
+        shutil.rmtree(unfinished)
+
+
 def load_adapter(model: PreTrainedModel, folder: Path) -> PeftModel:
     """Wraps `model` with the adapter in `folder`, for inference.
+
+    Args:
+        model: the base model.
+        folder: written by this package or by PEFT, on a model of this or of another release of transformers.
 
     Raises:
         DataError: when the folder holds no adapter, or one of another base model.
     """
-    from peft import PeftModel
+    from peft import PeftModel, load_peft_weights
 
     from xrayexp.adapters.delora import quantized_delora
     from xrayexp.adapters.dora import factor_dora
 
     require_adapter(folder)
-    with quantized_delora():
-        adapted = PeftModel.from_pretrained(model, str(folder))
+    mapping = key_mapping(model)
+    try:
+        with quantized_delora():
+            adapted = PeftModel.from_pretrained(
+                model, str(folder), config=_stored_config(folder, mapping), key_mapping=mapping
+            )
+    except ValueError as error:
+        raise DataError(
+            f"the adapter in {folder} does not fit the model: {str(error).partition(chr(10))[0]}"
+        ) from error
+    _require_same_tensors(adapted, folder, mapping)
     factor_dora(adapted)
-    _require_same_tensors(adapted, folder)
+    keep_output_type(adapted)
+    if keep_projector_exact(adapted):  # PEFT has rounded it to the type of the base model
+        stored = load_peft_weights(str(folder), device=str(adapted.device), key_mapping=mapping)
+        inside = f"{PROJECTOR}.modules_to_save.{adapted.active_adapter}."
+        projector = {n.replace(f"{PROJECTOR}.", inside): t for n, t in stored.items() if f"{PROJECTOR}." in n}
+        adapted.load_state_dict(projector, strict=False)
     return adapted
 
 
@@ -85,11 +145,29 @@ def restore_adapter(model: PeftModel, folder: Path) -> None:
     Raises:
         DataError: when the folder holds no adapter, or one of another base model.
     """
+    require_adapter(folder)
+    mapping = key_mapping(base_model(model))
+    stored: Any = _stored_config(folder, mapping)
+    if hasattr(stored, "rank_pattern"):  # AdaLoRA's tensors have the shape that it says
+        model.active_peft_config.rank_pattern = stored.rank_pattern
+    _require_same_tensors(model, folder, mapping)
+    _put(model, folder, mapping)
+
+
+def _stored_config(folder: Path, mapping: dict[str, str]) -> PeftConfig:
+    from peft import PeftConfig
+
+    config: Any = PeftConfig.from_pretrained(str(folder))
+    if getattr(config, "rank_pattern", None):
+        config.rank_pattern = {mapped(name, mapping): ranks for name, ranks in config.rank_pattern.items()}
+    return config  # type: ignore[no-any-return]
+
+
+def _put(model: PeftModel, folder: Path, mapping: dict[str, str]) -> None:
     from peft import load_peft_weights, set_peft_model_state_dict
 
-    require_adapter(folder)
-    _require_same_tensors(model, folder)
-    set_peft_model_state_dict(model, load_peft_weights(str(folder), device=str(model.device)))
+    weights = load_peft_weights(str(folder), device=str(model.device), key_mapping=mapping)
+    set_peft_model_state_dict(model, weights)
 
 
 def require_adapter(folder: Path) -> None:
@@ -98,11 +176,14 @@ def require_adapter(folder: Path) -> None:
         raise DataError(f"no adapter in {folder}: adapter_config.json is missing")
 
 
-def _require_same_tensors(model: PeftModel, folder: Path) -> None:
+def _require_same_tensors(model: PeftModel, folder: Path, mapping: dict[str, str]) -> None:
     """PEFT only warns when tensors are missing, and goes on with an adapter that changes nothing."""
     from peft import get_peft_model_state_dict, load_peft_weights
 
-    weights = (load_peft_weights(str(folder), device="cpu"), get_peft_model_state_dict(model))
+    weights = (
+        load_peft_weights(str(folder), device="cpu", key_mapping=mapping),
+        get_peft_model_state_dict(model, save_embedding_layers=False),
+    )
     stored, expected = ({name: tuple(tensor.shape) for name, tensor in given.items()} for given in weights)
     if differing := sorted(name for name in stored | expected if stored.get(name) != expected.get(name)):
         raise DataError(
@@ -123,3 +204,21 @@ def trainable_parameters(model: PeftModel | PreTrainedModel) -> tuple[int, int]:
     """Numbers of trainable and of all parameters; 4-bit weights count as the numbers that they stand for."""
     trainable, total = model.get_nb_trainable_parameters()  # type: ignore[operator]
     return int(trainable), int(total)
+
+
+def adapter_parameters(model: PeftModel | PreTrainedModel) -> dict[str, torch.nn.Parameter]:
+    """What the adapter consists of, by name: all that is trained, and what of the adapter itself is frozen."""
+    prefix = f".{getattr(getattr(model, 'base_model', None), 'prefix', '')}"
+    return {name: p for name, p in model.named_parameters() if p.requires_grad or (len(prefix) > 1 and prefix in name)}
+
+
+def adapted_layers(model: PeftModel) -> str:
+    """How many layers of each kind carry an adapter, and what is trained whole: "3 fc1, 6 q_proj, lm_head whole"."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+    from peft.utils.other import ModulesToSaveWrapper
+
+    named = list(model.named_modules())
+    kinds = Counter(name.rpartition(".")[2] for name, module in named if isinstance(module, BaseTunerLayer))
+    whole = [name.rpartition(".")[2] for name, module in named if isinstance(module, ModulesToSaveWrapper)]
+    parts = [f"{count} {kind}" for kind, count in sorted(kinds.items())] + [f"{name} whole" for name in whole]
+    return ", ".join(parts)

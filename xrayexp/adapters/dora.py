@@ -194,6 +194,8 @@ def init_magnitude(model: torch.nn.Module) -> None:
             for name, magnitude in layer.lora_magnitude_vector.items():
                 frozen = FrozenWeight.of(layer.get_base_layer())
                 assert frozen is not None  # or the layer would not be factored
+                if magnitude.weight.is_meta:  # there are no numbers, only shapes
+                    continue
                 factors = layer.lora_A[name].weight, layer.lora_B[name].weight
                 magnitude.weight.data.copy_(weight_norm(frozen, *factors, layer.scaling[name]))
 

@@ -18,6 +18,7 @@ TARGETS = {
     "language+vision": rf"({_LANGUAGE})|({_VISION})",
     "attention": r".*language_model.*\.(q_proj|k_proj|v_proj|o_proj)",
 }
+NO_LAYER = "none"
 
 
 def target_modules(model: torch.nn.Module, target: str) -> str:
@@ -25,11 +26,15 @@ def target_modules(model: torch.nn.Module, target: str) -> str:
 
     Args:
         model: the base model.
-        target: a key of `TARGETS`, or a regular expression that must match whole module names.
+        target: a key of `TARGETS`, "none", or a regular expression that must match whole module names.
 
     Raises:
         ConfigError: when the expression is invalid or matches no layer, or one that is not linear.
     """
+    if target == NO_LAYER:
+        from peft.utils.constants import DUMMY_TARGET_MODULES
+
+        return DUMMY_TARGET_MODULES
     pattern = TARGETS.get(target, target)
     try:
         expression = re.compile(pattern)
@@ -37,7 +42,7 @@ def target_modules(model: torch.nn.Module, target: str) -> str:
         raise ConfigError([f"adapter.target: '{target}' is not a regular expression: {error}"]) from None
     matched = {name: module for name, module in model.named_modules() if expression.fullmatch(name)}
     if not matched:
-        known = ", ".join(TARGETS)
+        known = ", ".join([*TARGETS, NO_LAYER])
         raise ConfigError([f"adapter.target: '{target}' matches no layer; use {known} or a regular expression"])
     for name, module in matched.items():
         if not isinstance(module, torch.nn.Linear):

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from xrayexp.data.geometry import Boxes
 
 # They move the heart to the right, and leave what the report says on the left.
-MIRRORING = ("HorizontalFlip", "Flip", "D4", "SquareSymmetry", "Transpose", "RandomRotate90")
+MIRRORING = ("HorizontalFlip", "VerticalFlip", "Flip", "D4", "SquareSymmetry", "Transpose", "RandomRotate90")
 SEEDS = 2**32
 
 
@@ -38,15 +38,22 @@ class AugmentationSection:
 
     def problems(self) -> list[str]:
         """What no X-ray can bear, one sentence each."""
-        targets = [str(one.get("_target_", "")) if isinstance(one, dict) else "" for one in self.transforms]
         found = [
-            f"augmentation.transforms: {target.rpartition('.')[2]} mirrors or turns the chest, and a report's left "
-            "and right would be wrong: remove it"
-            for target in targets
-            if target.rpartition(".")[2] in MIRRORING
+            f"augmentation.transforms: {name} mirrors or turns the chest, and a report's left and right would be "
+            "wrong: remove it"
+            for name in _names(self.transforms)
+            if name in MIRRORING
         ]
-        found += ["augmentation.transforms: every transform needs a _target_"] * any(not target for target in targets)
-        return found
+        without = any(not (isinstance(one, dict) and one.get("_target_")) for one in self.transforms)
+        return found + ["augmentation.transforms: every transform needs a _target_"] * without
+
+
+def _names(node: Any) -> list[str]:
+    """The classes of transforms and of those inside them, such as the choices of OneOf."""
+    if isinstance(node, dict):
+        own = [str(node["_target_"]).rpartition(".")[2]] if "_target_" in node else []
+        return own + _names(list(node.values()))
+    return [name for one in node for name in _names(one)] if isinstance(node, list) else []
 
 
 class Augmentation:

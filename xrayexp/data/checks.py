@@ -16,19 +16,21 @@ def padchest_folder(root: str | None) -> Check:
     Args:
         root: the value of data.root, by default that of the environment variable PADCHEST_DIR.
     """
+    from xrayexp.data.files import ENDINGS
     from xrayexp.data.label_file import find_label_file
 
     name = "PadChest folder"
     where = "set PADCHEST_DIR or data.root=FOLDER"
     if not root:
         return Check(name, "missing", "no folder given", f"{where}; PadChest is requested at {PADCHEST_PAGE}")
+    folder = Path(root).expanduser()
     try:
-        label_file = find_label_file(Path(root))
+        label_file = find_label_file(folder)
     except DataError as error:
         return Check(name, "missing", str(error), f"{where}; the files come from {PADCHEST_PAGE}")
-    if _holds(Path(root), ".png"):
+    if any(_holds(folder, ending) for ending in ENDINGS):
         return Check(name, "ok", f"{label_file.name} and images in {root}")
-    if _holds(Path(root), ".zip"):
+    if _holds(folder, ".zip"):
         return Check(name, "missing", f"the images in {root} are still in their archives", "unzip them there")
     return Check(name, "missing", f"{root} has the label file, but no image", f"get them at {PADCHEST_PAGE}")
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch.utils.data import default_collate
 
 from xrayexp.data.images import fit_square
 from xrayexp.data.report import Finding, write_report
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from xrayexp.data.examples import Example
 
 IGNORED = -100  # the label of a position that is not supervised, as torch's cross-entropy skips it
+TOKENS = ("input_ids", "labels", "token_type_ids")  # of a sample
 END_OF_TURN = "<end_of_turn>"
 
 
@@ -41,8 +43,8 @@ class PixelScale:
 
     def apply(self, pixels: torch.Tensor) -> torch.Tensor:
         """From uint8 [batch, height, width] to float32 [batch, channels, height, width]."""
-        mean, std = (torch.tensor(values)[:, None, None] for values in (self.mean, self.std))
-        return (pixels[:, None].float() - mean) / std
+        mean, std = (torch.tensor(values, device=pixels.device)[:, None, None] for values in (self.mean, self.std))
+        return (pixels[:, None].float() - mean).div_(std)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,16 +83,33 @@ class BrokenImage:
 
 @dataclass(frozen=True, slots=True)
 class MicroBatch:
-    """Samples padded to one length; `inputs` are the model's keyword arguments, [batch, tokens] and pixels."""
+    """Samples padded to one length.
+
+    Attributes:
+        samples: what was padded.
+        tokens: the model's keyword arguments but its pixels, [batch, tokens].
+        pixels: uint8 [batch, height, width].
+        labels: int64 [batch, tokens].
+    """
 
     samples: tuple[EncodedSample, ...]
-    inputs: dict[str, torch.Tensor]
-    labels: torch.Tensor  # [batch, tokens]
+    tokens: dict[str, torch.Tensor]
+    pixels: torch.Tensor
+    labels: torch.Tensor
+
+    @property
+    def inputs(self) -> dict[str, torch.Tensor]:
+        """The model's keyword arguments.
+
+        `pixel_values` take twelve times the memory of `pixels`: they are made anew, where the batch is.
+        """
+        scaled = [sample.scale.apply(pixels[None]) for sample, pixels in zip(self.samples, self.pixels, strict=True)]
+        return self.tokens | {"pixel_values": torch.cat(scaled)}  # [batch, channels, height, width]
 
     def to(self, device: torch.device) -> MicroBatch:
-        """The same batch on `device`."""
-        moved = {name: tensor.to(device) for name, tensor in self.inputs.items()}
-        return MicroBatch(self.samples, moved, self.labels.to(device))
+        """The same inputs on `device`; the labels stay, for the loss looks at them before the device is ready."""
+        moved = {name: tensor.to(device) for name, tensor in self.tokens.items()}
+        return MicroBatch(self.samples, moved, self.pixels.to(device), self.labels)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +122,19 @@ class Batch:
 
     def __len__(self) -> int:
         return len(self.samples)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """As it travels from the process that prepared it, at half the CPU time of a tensor each.
+
+        Every tensor is a file in memory of its own, and its handle is sent apart. So all pixels share one, and tokens
+        go as numpy arrays, by value.
+        """
+        tokens = [
+            (sample.example, {name: getattr(sample, name).numpy() for name in TOKENS}, sample.scale)
+            for sample in self.samples
+        ]
+        pixels = default_collate([sample.pixels for sample in self.samples]) if self.samples else ()
+        return _arrived, (tokens, pixels, self.pad_token_id, self.broken)
 
     @property
     def supervised_tokens(self) -> int:
@@ -121,6 +153,19 @@ class Batch:
         ordered = sorted(self.samples, key=lambda sample: -len(sample.input_ids))
         for start in range(0, len(ordered), size):
             yield pad(ordered[start : start + size], self.pad_token_id)
+
+
+def _arrived(
+    tokens: Sequence[tuple[Any, ...]], pixels: torch.Tensor, pad_token_id: int, broken: tuple[BrokenImage, ...]
+) -> Batch:
+    """A batch from what `Batch.__reduce__` sent; pixels [samples, height, width]."""
+    samples = [
+        EncodedSample(
+            example, pixels=image, scale=scale, **{name: torch.from_numpy(array) for name, array in arrays.items()}
+        )
+        for (example, arrays, scale), image in zip(tokens, pixels, strict=True)
+    ]
+    return Batch(tuple(samples), pad_token_id, broken)
 
 
 def collate(items: list[EncodedSample | BrokenImage], pad_token_id: int) -> Batch:
@@ -149,13 +194,13 @@ def pad(samples: Sequence[EncodedSample], pad_token_id: int) -> MicroBatch:
         return out
 
     lengths = torch.tensor([len(sample.input_ids) for sample in samples])
-    inputs = {
+    tokens = {
         "input_ids": stack("input_ids", pad_token_id),
         "attention_mask": (torch.arange(length) >= length - lengths[:, None]).long(),
         "token_type_ids": stack("token_type_ids", 0),
-        "pixel_values": torch.stack([sample.pixel_values for sample in samples]),
     }
-    return MicroBatch(tuple(samples), inputs, stack("labels", IGNORED))
+    pixels = torch.stack([sample.pixels for sample in samples])  # [batch, height, width]
+    return MicroBatch(tuple(samples), tokens, pixels, stack("labels", IGNORED))
 
 
 class ReportEncoder:

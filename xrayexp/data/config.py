@@ -43,6 +43,25 @@ class SyntheticSection:
 
 
 @dataclass
+class DataAbout:
+    """`data.about`: what a model card must say of the data.
+
+    Attributes:
+        title: the data set's name.
+        card_id: its name among the hub's data sets; None when it has none.
+        link: its page.
+        limits: what a model that was trained on it cannot know.
+        terms: what its licence asks.
+    """
+
+    title: str
+    card_id: str | None
+    link: str | None
+    limits: str
+    terms: str
+
+
+@dataclass
 class DataSection:
     """`data`: where examples come from and how many are used.
 
@@ -63,6 +82,7 @@ class DataSection:
         requires: the `_target_` and arguments of a check that must pass before a run; None for no check.
         root: folder of the data set, for sources that have one.
         max_megapixels: larger images are refused, by sources that read files.
+        about: for model cards; None in the config of a run that is older than they are.
     """
 
     name: str
@@ -81,6 +101,7 @@ class DataSection:
     requires: dict[str, Any] | None = None
     root: str | None = None
     max_megapixels: float | None = None
+    about: DataAbout | None = None
 
     def problems(self) -> list[str]:
         """What is out of range, one sentence each."""

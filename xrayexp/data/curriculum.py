@@ -130,8 +130,8 @@ class Paced:
 
     What was opened is drawn in rounds, each open example once a round, newly opened ones first; a share `review` of
     the draws is random among everything open, so that easy examples stay mixed in. When as many draws are left as
-    examples that were never drawn, those are drawn: so every example is seen by the end of the run, if the run has
-    at least as many draws as examples.
+    examples that were never drawn, only those are drawn, the easiest share still first: so every example is seen by
+    the end of the run, if the run has at least as many draws as examples, and none twice, if it has fewer.
 
     Args:
         difficulty: [examples].
@@ -174,9 +174,12 @@ class Paced:
         never_drawn, run = size, np.empty(self.draws, dtype=np.int64)
         reviews = rng.random(self.draws) < self.review
         for draw in range(self.draws):
+            # As many examples were never drawn as draws are left: from now on no example is drawn twice.
             hurry = never_drawn >= self.draws - draw
-            share = 1.0 if hurry else self.open_share(draw)
-            if (now_open := max(1, math.ceil(share * size - 1e-9))) > opened:
+            now_open = max(1, math.ceil(self.open_share(draw) * size - 1e-9))
+            if hurry:  # one that was never drawn has to be open
+                now_open = max(now_open, size - never_drawn + 1)
+            if now_open > opened:
                 waiting.extend(rng.permutation(by_difficulty[opened:now_open]).tolist())
                 opened = now_open
             if reviews[draw] and not hurry:
@@ -184,7 +187,7 @@ class Paced:
             else:
                 waiting = waiting or rng.permutation(by_difficulty[:opened]).tolist()
                 chosen = waiting.pop()
-                while hurry and never_drawn and not unseen[chosen]:
+                while hurry and not unseen[chosen]:
                     chosen = waiting.pop()
             never_drawn -= int(unseen[chosen])
             unseen[chosen] = False

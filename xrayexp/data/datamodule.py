@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import lightning as L
 import numpy as np
+from PIL import Image
 from torch.utils.data import DataLoader
 
 from xrayexp.data.collate import Batch, BrokenImage, EncodedSample, ReportEncoder, check_lengths, collate
-from xrayexp.data.curriculum import NONE, Shuffled, make_curriculum
+from xrayexp.data.curriculum import NONE, PACED, Shuffled, make_curriculum
 from xrayexp.data.dataset import Cache, MemoryCache, NoCache, ReportDataset
 from xrayexp.data.difficulty import difficulties
 from xrayexp.data.partition import TRAIN, partition
@@ -149,18 +150,25 @@ class ReportDataModule(L.LightningDataModule):
         """Goes on where a run stood.
 
         Raises:
-            UserError: it trained on other samples, or its pace was set for another number of steps.
+            UserError: it trained on other samples, its pace was set for another number of steps, or its order was
+                made from other difficulties.
         """
-        stored = {key: state_dict.get(key, value) for key, value in self._training_set.items()}
+        stored = {key: state_dict[key] for key in self._training_set}
         if stored["training_set"] != self._training_set["training_set"]:
             raise UserError(
-                "the training images are not those that the run was started with: images were added, removed or "
-                "found broken since (compare splits.parquet in its folder). Start a new run with init_from=ADAPTER."
+                "the training images are not those that the run was started with: images were added, removed, "
+                "relabelled or found broken since (compare splits.parquet in its folder). Start a new run with "
+                "init_from=ADAPTER."
             )
         if stored["paced_draws"] != self._training_set["paced_draws"]:
             raise UserError(
                 f"a paced curriculum cannot be stretched: it was made for {stored['paced_draws']:,} draws, and "
                 f"trainer.max_steps or max_epochs now make {self._training_set['paced_draws']:,}"
+            )
+        if stored["difficulty"] != self._training_set["difficulty"]:
+            raise UserError(
+                "the training images are not as difficult as when the run was started, so that they would come in "
+                "another order: give the curriculum.difficulty.losses of then, or start a new run"
             )
         self.cursor.epoch, self.cursor.done = state_dict["epoch"], state_dict["done"]
         orders = [self.sampler.drawn(epoch) for epoch in range(self.cursor.epoch)]
@@ -192,7 +200,8 @@ class ReportDataModule(L.LightningDataModule):
     def on_before_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Notes the broken images that came with the batch, once each."""
         trainer: Any = self.trainer
-        split = TRAIN if trainer.training else "validation" if trainer.validating else self.evaluated_split
+        of_training = trainer.training or trainer.predicting
+        split = TRAIN if of_training else "validation" if trainer.validating else self.evaluated_split
         self.quarantine.add(split, batch.broken)
         return batch
 
@@ -200,13 +209,19 @@ class ReportDataModule(L.LightningDataModule):
         return batch  # micro-batches move one by one, when they are needed
 
     def train_dataloader(self) -> DataLoader[Item]:
-        return self._loader(self._dataset(TRAIN, supervised=True), batch_sampler=self.sampler)
+        if self.trainer is not None:  # processes that train together share every batch
+            self.sampler.rank, self.sampler.ranks = self.trainer.global_rank, self.trainer.world_size
+        return self._loader(self._dataset(TRAIN, supervised=True, augmented=True), batch_sampler=self.sampler)
 
     def val_dataloader(self) -> DataLoader[Item]:
         return self._eval_dataloader("validation")
 
     def test_dataloader(self) -> DataLoader[Item]:
         return self._eval_dataloader(self.evaluated_split)
+
+    def predict_dataloader(self) -> DataLoader[Item]:
+        """The training samples with their reports as they are: in the table's order, nothing augmented."""
+        return self._loader(self._dataset(TRAIN, supervised=True), batch_size=self.eval_batch_size)
 
     def _leave_out_absent(self, split: str) -> None:
         """Takes out what is known to be missing before anything slow begins."""
@@ -233,16 +248,21 @@ class ReportDataModule(L.LightningDataModule):
         )
         self.visits = np.zeros(len(examples), dtype=np.int64)
         self._order, self._difficulty, self._latest = order, difficulty, np.empty(0, dtype=np.int64)
-        names = "\n".join(example.image_id for example in examples)
+        names = "\n".join(f"{example.image_id} {example.findings}" for example in examples)
+        # Rounded, because logarithms differ in their last digit from one processor to another.
+        hardness = b"" if order == NONE else (np.round(difficulty, 9) + 0.0).tobytes()  # -0.0 is 0.0
         self._training_set = {
             "training_set": blake2b(names.encode(), digest_size=8).hexdigest(),
-            "paced_draws": draws if order == "paced" else 0,
+            "paced_draws": draws if order == PACED else 0,
+            "difficulty": blake2b(hardness, digest_size=8).hexdigest(),
         }
 
     def _make_cache(self, splits: Sequence[str]) -> Cache:
         if self.section.cache == "disk":
             image_ids = [example.image_id for name in splits for example in self.splits[name]]
-            about = (self.section.source, self.section.synthetic, self.section.preprocessing, self.encoder.resample)
+            filter_name = Image.Resampling(self.encoder.resample).name
+            # Not the selection or the synthetic images: they change which images are read, and not what becomes of one.
+            about = (self.source.origin, self.section.preprocessing.describe(), filter_name)
             folder = Path(self.section.cache_dir).expanduser()
             return SquareCache(folder, about, self.encoder.image_size, image_ids)
         return MemoryCache() if self.section.cache == "memory" else NoCache()
@@ -250,7 +270,7 @@ class ReportDataModule(L.LightningDataModule):
     def _eval_dataloader(self, split: str) -> DataLoader[Item]:
         return self._loader(self._dataset(split, supervised=False), batch_size=self.eval_batch_size)
 
-    def _dataset(self, split: str, *, supervised: bool) -> ReportDataset:
+    def _dataset(self, split: str, *, supervised: bool, augmented: bool = False) -> ReportDataset:
         return ReportDataset(
             self.splits[split],
             self.source,
@@ -259,7 +279,7 @@ class ReportDataModule(L.LightningDataModule):
             supervised=supervised,
             cache=self._cache,
             synthetic=self.synthetic,
-            augmentation=self.augmentation if supervised else None,
+            augmentation=self.augmentation if augmented else None,
             threads=self.section.threads,
         )
 

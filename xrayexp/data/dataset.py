@@ -26,13 +26,13 @@ KEPT_BYTES = 2**30  # of squares, in every process that prepares samples
 
 
 class Cache(Protocol):
-    """Keeps prepared squares by ImageID."""
+    """Keeps prepared squares by ImageID; `version` is that of the image that a square was made from."""
 
-    def read(self, image_id: str) -> NDArray[np.uint8] | None:
+    def read(self, image_id: str, version: str) -> NDArray[np.uint8] | None:
         """The square, or None when it has to be prepared."""
         ...
 
-    def write(self, image_id: str, square: NDArray[np.uint8]) -> None:
+    def write(self, image_id: str, version: str, square: NDArray[np.uint8]) -> None:
         """Keeps a square."""
         ...
 
@@ -40,10 +40,10 @@ class Cache(Protocol):
 class NoCache:
     """Every image is prepared every time."""
 
-    def read(self, image_id: str) -> None:
+    def read(self, image_id: str, version: str) -> None:
         """Nothing is kept."""
 
-    def write(self, image_id: str, square: NDArray[np.uint8]) -> None:
+    def write(self, image_id: str, version: str, square: NDArray[np.uint8]) -> None:
         """Keeps nothing."""
 
 
@@ -52,17 +52,17 @@ class MemoryCache:
 
     def __init__(self) -> None:
         self._room = KEPT_BYTES
-        self._kept: dict[str, NDArray[np.uint8]] = {}
+        self._kept: dict[tuple[str, str], NDArray[np.uint8]] = {}
 
-    def read(self, image_id: str) -> NDArray[np.uint8] | None:
+    def read(self, image_id: str, version: str) -> NDArray[np.uint8] | None:
         """The square, if it was kept."""
-        return self._kept.get(image_id)
+        return self._kept.get((image_id, version))
 
-    def write(self, image_id: str, square: NDArray[np.uint8]) -> None:
+    def write(self, image_id: str, version: str, square: NDArray[np.uint8]) -> None:
         """Keeps a square while there is room."""
         if square.nbytes <= self._room:
             self._room -= square.nbytes
-            self._kept[image_id] = square
+            self._kept[image_id, version] = square
 
 
 class ReportDataset(Dataset[EncodedSample | BrokenImage]):
@@ -132,11 +132,13 @@ class ReportDataset(Dataset[EncodedSample | BrokenImage]):
         Raises:
             DataError: the image is missing or broken.
         """
-        square = self.cache.read(example.image_id)
+        source = self.source if example.provenance is None else self.synthetic
+        assert source is not None
+        # Asked for before the image is read: one that changes meanwhile is read again the next time.
+        version = f"{source.origin}: {source.version(example.image_id)}"
+        square = self.cache.read(example.image_id, version)
         if square is None:
-            source = self.source if example.provenance is None else self.synthetic
-            assert source is not None
             image, _ = preprocess(source.image(example.image_id), self.preprocessing)
             square = self.encoder.fit(image)
-            self.cache.write(example.image_id, square)
+            self.cache.write(example.image_id, version, square)
         return square

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from xrayexp.data import table as columns
 from xrayexp.data.labels import PHYSICIAN, findings_of, parse_sentences
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
     from numpy.typing import NDArray
+
+Parsed = TypeVar("Parsed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,15 @@ class Example:
 
 class Source(Protocol):
     """Where the rows and the pixels of a data set come from."""
+
+    @property
+    def origin(self) -> str:
+        """What all its images depend on: their folder, or how they are made. Another origin has other images."""
+        ...
+
+    def version(self, image_id: str) -> str:
+        """Changes when the image does, and is found out without reading it."""
+        ...
 
     def table(self) -> pd.DataFrame:
         """One row per usable image, with PadChest's columns."""
@@ -82,18 +93,25 @@ def read_findings(table: pd.DataFrame) -> pd.Series[Any]:
     """
     import pandas as pd
 
-    wanted = [columns.IMAGE, columns.METHOD, columns.SENTENCES]
-    columns.require_columns(table, wanted)
+    def findings_in(sentences: object, method: object) -> tuple[Finding, ...]:
+        return findings_of(parse_sentences(sentences, str(method))) if isinstance(sentences, str) else ()
 
-    # A parser that remembers: two thirds of PadChest's rows repeat the labels of another row.
-    @cache
-    def findings_in(sentences: str, method: str) -> tuple[Finding, ...]:
-        return findings_of(parse_sentences(sentences, method))
-
-    found: list[tuple[Finding, ...]] = []
-    for image, method, sentences in table[wanted].itertuples(index=False, name=None):
-        try:
-            found.append(findings_in(sentences, str(method)) if isinstance(sentences, str) else ())
-        except DataError as error:
-            raise DataError(f"Image {image}: {error}") from error
+    found = parse_rows(table, [columns.SENTENCES, columns.METHOD], findings_in)
     return pd.Series(found, index=table.index, dtype=object)
+
+
+def parse_rows(table: pd.DataFrame, wanted: Sequence[str], parse: Callable[..., Parsed]) -> list[Parsed]:
+    """What a parser makes of some columns, row by row. It must be pure: two thirds of PadChest's rows repeat another's.
+
+    Raises:
+        DataError: columns are missing, or the parser's own. Names the ImageID and the column.
+    """
+    columns.require_columns(table, [columns.IMAGE, *wanted])
+    remembering = cache(parse)
+    parsed = []
+    for image, *values in table[[columns.IMAGE, *wanted]].itertuples(index=False, name=None):
+        try:
+            parsed.append(remembering(*values))
+        except DataError as error:
+            raise DataError(f"image {image}, {wanted[0]}: {error}") from error
+    return parsed

@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 
 from xrayexp.data import table as columns
-from xrayexp.data.examples import read_findings
+from xrayexp.data.examples import parse_rows, read_findings
 from xrayexp.data.labels import STATUSES, parse_labels
 from xrayexp.data.report import Finding
 from xrayexp.data.splits import split_groups
@@ -46,23 +46,28 @@ TEXT_COLUMNS = (
 # What stands in `columns.STATUS`.
 UNLABELLED, EXCLUDED, SUBOPTIMAL, UNCHANGED, USABLE = "unlabelled", "excluded", "suboptimal", "unchanged", "usable"
 
-KEPT_FORMAT = "1"  # to be raised when what is kept changes its form or the parser its result
+KEPT_FORMAT = "2"  # to be raised when what is kept changes its form or the parser its result
 
 # No separators and no "..": a name in the label file can never point outside the root folder.
 _PLAIN_NAME = re.compile(r"\w[\w.-]*", re.ASCII)
+
+
+class NoLabelFile(DataError):
+    """A folder is there, but no label file in it."""
 
 
 def find_label_file(folder: Path) -> Path:
     """The label file in PadChest's root folder.
 
     Raises:
-        DataError: the folder or the file does not exist; names the file names looked for.
+        NoLabelFile: there is none; names the file names looked for.
+        DataError: there is no such folder.
     """
     if not folder.is_dir():
         raise DataError(f"PadChest folder {folder}: no such folder (data.root).")
     found = [folder / name for name in LABEL_FILES if (folder / name).is_file()]
     if not found:
-        raise DataError(f"PadChest folder {folder} holds no label file: expected {' or '.join(LABEL_FILES)}.")
+        raise NoLabelFile(f"PadChest folder {folder} holds no label file: expected {' or '.join(LABEL_FILES)}.")
     return found[0]
 
 
@@ -79,8 +84,12 @@ def read_label_file(path: Path) -> pd.DataFrame:
             raise DataError(f"{path}: has a single column; PadChest's label file is delimited by commas.")
         columns.require_columns(header, TEXT_COLUMNS, where=str(path))
         table = pd.read_csv(path, dtype=str, usecols=list(TEXT_COLUMNS))[list(TEXT_COLUMNS)]
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{path}: is no UTF-8 text ({error}): save it as such; if it is compressed, name it {LABEL_FILES[1]}."
+        ) from error
     except (OSError, EOFError, ValueError, zlib.error) as error:
-        raise DataError(f"{path}: cannot be read as a label file ({error})") from error
+        raise DataError(f"{path}: cannot be read as a label file ({error}).") from error
     for column in (columns.IMAGE, columns.FOLDER, columns.PATIENT, columns.STUDY):
         if (missing := int(table[column].isna().sum())) > 0:
             raise DataError(f"{path}: {missing} rows have no {column}.")
@@ -91,7 +100,9 @@ def read_label_file(path: Path) -> pd.DataFrame:
         odd = [name for name in table[column].unique() if not _PLAIN_NAME.fullmatch(name)]
         if odd:
             shown = columns.listed([repr(name) for name in odd])
-            raise DataError(f"{path}: {len(odd)} values of {column} are no plain file names: {shown}.")
+            raise DataError(
+                f"{path}: {len(odd)} values of {column} are no plain names and might lead out of the folder: {shown}."
+            )
     return table
 
 
@@ -110,8 +121,15 @@ def read_labels(path: Path, cache_dir: Path | None) -> pd.DataFrame:
     """
     kept = _kept_file(path, cache_dir) if cache_dir is not None else None
     if kept is not None and kept.exists():
-        return _unpack(pd.read_parquet(kept))
-    table = _parse(read_label_file(path))
+        try:
+            return _unpack(_read_parquet(kept))
+        except (OSError, ValueError) as error:  # written when the power was cut, for example
+            log.warning("%s cannot be read and is made again (%s)", kept, error)
+    text = read_label_file(path)
+    try:
+        table = _parse(text)
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from error
     if kept is not None:
         _keep(table, kept)
     return table
@@ -121,8 +139,7 @@ def _parse(text: pd.DataFrame) -> pd.DataFrame:
     table = text.drop(columns=[columns.LABELS, columns.SENTENCES, columns.DATE, columns.BIRTH])
     years = pd.to_numeric(text[columns.DATE].str[:4], errors="coerce")
     table[columns.AGE] = years - pd.to_numeric(text[columns.BIRTH], errors="coerce")
-    status = cache(_status)
-    table[columns.STATUS] = pd.Categorical([status(labels) for labels in text[columns.LABELS]])
+    table[columns.STATUS] = pd.Categorical(parse_rows(text, [columns.LABELS], _status))
     table[columns.FINDINGS] = read_findings(text)
     table[columns.GROUP] = split_groups(text)
     return table
@@ -155,7 +172,7 @@ def _keep(table: pd.DataFrame, path: Path) -> None:
     """Writes under a temporary name of this process, then renames: runs may start together."""
     reports = table[columns.FINDINGS]
     codes, distinct = pd.factorize(pd.Series(reports.to_list(), dtype=object))
-    texts = [json.dumps([[f.name, *f.locations] for f in findings]) for findings in distinct]
+    texts = ["\n".join(json.dumps([f.name, *f.locations]) for f in findings) for findings in distinct]
     packed = table.assign(**{columns.FINDINGS: pd.Categorical.from_codes(codes, pd.Index(texts))})
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -166,10 +183,24 @@ def _keep(table: pd.DataFrame, path: Path) -> None:
         log.warning("the parsed label file could not be kept for the next run (%s): set data.cache_dir", error)
 
 
+def _read_parquet(path: Path) -> pd.DataFrame:
+    """As `pandas.read_parquet`, in half the time: no threads and no search for a data set of several files."""
+    from pyarrow.parquet import ParquetFile
+
+    with ParquetFile(path) as file:
+        table: pd.DataFrame = file.read(use_threads=False).to_pandas()
+    return table
+
+
 def _unpack(packed: pd.DataFrame) -> pd.DataFrame:
     column = packed[columns.FINDINGS].cat
-    made = cache(lambda name, *places: Finding(name, places))
+    made = cache(_finding)  # reports share their findings
     distinct = np.empty(len(column.categories) + 1, dtype=object)
     for number, text in enumerate(column.categories):
-        distinct[number] = tuple(made(*finding) for finding in json.loads(text))
+        distinct[number] = tuple(map(made, text.splitlines()))
     return packed.assign(**{columns.FINDINGS: distinct[column.codes.to_numpy()]})
+
+
+def _finding(text: str) -> Finding:
+    name, *places = json.loads(text)
+    return Finding(name, tuple(places))

@@ -26,6 +26,7 @@ __all__ = [
     "STATUSES",
     "Sentence",
     "findings_of",
+    "parse_cuis",
     "parse_labels",
     "parse_sentences",
 ]
@@ -35,6 +36,7 @@ RNN_MODEL = "RNN_model"
 
 # With the blank: "loculated pleural effusion" is a finding.
 _LOCATION_PREFIX = "loc "
+_CUI = re.compile(r"\bC\d{7}\b")
 _SIDED = re.compile(r"(?P<name>.+) (?:(?P<side>left|right|both) sides?|bilateral)")
 
 
@@ -75,6 +77,15 @@ def parse_labels(text: str) -> tuple[str, ...]:
         DataError: the text is not a list of strings.
     """
     return _sentence(_strings(_parse_list(text))).labels
+
+
+def parse_cuis(text: str) -> tuple[str, ...]:
+    """The UMLS concepts in a cell of `labelCUIS` or `LocalizationsCUIS`, in order.
+
+    The cells are arrays as numpy prints them, with line breaks and without commas: read as Python, neighbours would
+    become one string. They do not stand one to one with the labels.
+    """
+    return tuple(_CUI.findall(text))
 
 
 def findings_of(sentences: Iterable[Sentence]) -> tuple[Finding, ...]:

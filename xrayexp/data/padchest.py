@@ -2,7 +2,7 @@
 
 The label file and the images come from BIMCV (https://bimcv.cipf.es/bimcv-projects/padchest/) and are laid
 out as downloaded: the label file in the root folder, the images in one subfolder per `ImageDir` or all in
-the root folder. A mirror with smaller images is laid out the same way.
+the root folder. A mirror with smaller images is laid out the same way, and may hold JPEGs of the same names.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from xrayexp.data import table as columns
-from xrayexp.data.files import absent_images
+from xrayexp.data.files import ImageFiles, file_version, find_images, image_file
+from xrayexp.data.image_index import Faults, ImageIndex, known_faults
 from xrayexp.data.images import read_image
 from xrayexp.data.label_file import find_label_file, read_labels
 from xrayexp.data.labels import PHYSICIAN, RNN_MODEL
@@ -29,6 +30,7 @@ log = logging.getLogger(__name__)
 FRONTAL = ("PA", "AP", "AP_horizontal")
 PROJECTIONS = (*FRONTAL, "L", "COSTAL", "EXCLUDE", "UNK")
 METHODS = (PHYSICIAN, RNN_MODEL)
+SUSPECTS = ("keep", "drop")
 
 
 class PadChestSource:
@@ -51,11 +53,13 @@ class PadChestSource:
         exclude: file of PatientIDs, StudyIDs, ReportIDs or ImageIDs (one a line, or a CSV with such columns), for
             example of the patients of a test set that comes later. All who share a patient, study or report with
             one of them are left out.
+        suspects: what becomes of images that `xrayexp data check` found unlike a chest: `keep`, said in the log, or
+            `drop`. Those that it could not read or found constant are left out in any case.
         max_megapixels: larger images are refused; None for no limit.
-        cache_dir: where the parsed label file is kept for the next run; None to parse it every time.
+        cache_dir: where the parsed label file and what `xrayexp data check` found are kept; None to parse every time.
 
     Raises:
-        ConfigError: an unknown or no projection or label method, or a number out of range.
+        ConfigError: an unknown or no projection or label method, another unknown choice, or a number out of range.
     """
 
     def __init__(
@@ -67,15 +71,17 @@ class PadChestSource:
         min_studies: int = 1,
         hierarchy: str | None = None,
         exclude: str | None = None,
+        suspects: str = "keep",
         max_megapixels: float | None = None,
         cache_dir: str | None = None,
     ) -> None:
-        self.root, self.max_megapixels = root, max_megapixels
+        self.root, self.suspects, self.max_megapixels = root, suspects, max_megapixels
         self.cache_dir = None if cache_dir is None else Path(cache_dir).expanduser()
         self.selection = Selection(tuple(projections), tuple(labels), min_age, min_studies, hierarchy, exclude)
         problems = [
             *_unknown("data.source.projections", self.selection.projections, PROJECTIONS),
             *_unknown("data.source.labels", self.selection.methods, METHODS),
+            *_unknown("data.source.suspects", [suspects], SUSPECTS),
             *_below("data.source.min_age", min_age, 0),
             *_below("data.source.min_studies", min_studies, 1),
         ]
@@ -101,14 +107,35 @@ class PadChestSource:
         Raises:
             DataError: the row is not in the table, or its file is missing, broken or too large.
         """
-        if image_id not in self._folders:
-            raise DataError(f"Image {image_id} is not among the selected rows of PadChest.")
-        nested, flat = self.folder / self._folders[image_id] / image_id, self.folder / image_id
-        return read_image(flat if flat.exists() and not nested.exists() else nested, self.max_megapixels)
+        return read_image(self._file(image_id), self.max_megapixels)
+
+    @property
+    def origin(self) -> str:
+        """The root folder, wherever it is named from."""
+        return str(self.folder.resolve())
+
+    def version(self, image_id: str) -> str:
+        """By the file's size and time.
+
+        Raises:
+            DataError: the row is not in the table, or its file is missing.
+        """
+        return file_version(self._file(image_id))
 
     def absent(self, image_ids: Sequence[str]) -> dict[str, str]:
-        """Images without a file, or with one that a link puts outside of the root folder."""
-        return absent_images(self.folder, {image_id: self._folders[image_id] for image_id in image_ids})
+        """Images that cannot be used, and why.
+
+        There is no file, a link puts it outside of the root folder, or `xrayexp data check` found that it cannot be
+        read or is constant, and it has not changed since.
+        """
+        wanted = frozenset(image_ids)
+        broken = {image_id: why for image_id, why in self._faults.broken.items() if image_id in wanted}
+        return dict(self.files(image_ids).absent) | broken
+
+    def files(self, image_ids: Sequence[str]) -> ImageFiles:
+        """Where these images lie."""
+        folders = {image_id: self._folders[image_id] for image_id in image_ids}
+        return find_images(self.folder, folders, self.max_megapixels)
 
     @property
     def folder(self) -> Path:
@@ -122,22 +149,62 @@ class PadChestSource:
                 "No PadChest folder: set data.root to the folder that holds the label file and the images "
                 "(from https://bimcv.cipf.es/bimcv-projects/padchest/)."
             )
-        return Path(self.root)
+        return Path(self.root).expanduser()
+
+    def _file(self, image_id: str) -> Path:
+        if image_id not in self._folders:
+            raise DataError(f"Image {image_id} is not among the selected rows of PadChest.")
+        return image_file(self.folder, self._folders[image_id], image_id)
 
     @cached_property
     def _selected(self) -> Funnel:
         path = find_label_file(self.folder)
         funnel = select(read_labels(path, self.cache_dir), self.selection, path.name)
+        if self.suspects == "drop":
+            self._drop_suspects(funnel)
         log.info("PadChest, rows that are left:\n%s", funnel)
         if funnel.table.empty:
             raise DataError(f"{path}: no row is left to train on.\n{funnel}")
         funnel.table = funnel.table.reset_index(drop=True)
         return funnel
 
+    def _drop_suspects(self, funnel: Funnel) -> None:
+        if self._checked is None or self._checked.empty:
+            raise DataError(
+                f"data.source.suspects=drop: the images of {self.folder} have not been looked at. "
+                f"`xrayexp data check data.root={self.folder}` does it, with the same data.cache_dir."
+            )
+        files = find_images(self.folder, _folders(funnel.table), self.max_megapixels)
+        suspect = known_faults(self._checked, files).suspect
+        funnel.keep("not suspect (xrayexp data check)", ~funnel.table[columns.IMAGE].isin(suspect))
+
+    @cached_property
+    def _checked(self) -> pd.DataFrame | None:
+        """What `xrayexp data check` kept of this folder; None without a cache."""
+        return None if self.cache_dir is None else ImageIndex(self.cache_dir, self.folder).read()
+
+    @cached_property
+    def _faults(self) -> Faults:
+        """What is known against the selected images."""
+        if self._checked is None or self._checked.empty:
+            return Faults({}, {})
+        faults = known_faults(self._checked, self.files(list(self._folders)))
+        if faults.suspect:
+            log.warning(
+                "%s images do not look like a chest and are used (data.source.suspects=drop leaves them out; "
+                "`xrayexp data check` shows them), one of them: %s",
+                f"{len(faults.suspect):,}", next(iter(faults.suspect.values())),
+            )  # fmt: skip
+        return faults
+
     @cached_property
     def _folders(self) -> dict[str, str]:
-        table = self.table()
-        return dict(zip(table[columns.IMAGE], table[columns.FOLDER], strict=True))
+        return _folders(self.table())
+
+
+def _folders(table: pd.DataFrame) -> dict[str, str]:
+    """The `ImageDir` of each image."""
+    return dict(zip(table[columns.IMAGE], table[columns.FOLDER], strict=True))
 
 
 def _unknown(key: str, values: Sequence[str], known: Sequence[str]) -> list[str]:

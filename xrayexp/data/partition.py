@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import TYPE_CHECKING
@@ -75,12 +75,33 @@ def partition(section: DataSection, source: Source, synthetic: Source | None) ->
     rows = {name: _subset(table[used == name], section.max_images.get(name), section.split.seed) for name in shares}
     for name, chosen in rows.items():
         if chosen.empty:
-            raise DataError(f"data={section.name}: the {name} split is empty ({len(table)} images in all)")
+            kept = "" if section.split.evaluate_on is None else f", data.split.evaluate_on={section.split.evaluate_on}"
+            raise DataError(f"data={section.name}: the {name} split is empty ({len(table)} images in all{kept})")
     if synthetic is not None and section.synthetic is not None:
         rows[TRAIN] = _with_synthetic(rows[TRAIN], table, split, synthetic, section)
     return Partition(
         {name: examples_from_table(chosen) for name, chosen in rows.items()}, _listed(table, rows), balance
     )
+
+
+def check_not_trained_on(rows: pd.DataFrame, examples: Sequence[Example], split: str) -> None:
+    """Raises DataError for an example whose patient or study was trained on.
+
+    Args:
+        rows: `Partition.rows` of the run that trained.
+        examples: to be evaluated.
+        split: their name, for the message.
+    """
+    training = rows[rows["split"] == TRAIN]
+    for what, ids, column in (
+        ("patients", {example.patient_id for example in examples}, columns.PATIENT),
+        ("studies", {example.study_id for example in examples}, columns.STUDY),
+    ):
+        if known := sorted(ids & set(training[column])):
+            raise DataError(
+                f"{len(known)} {what} of the {split} split were trained on: {columns.listed(known)}. The data are not "
+                "those that the run was trained with: compare its splits.parquet."
+            )
 
 
 def _may_stand_in(table: pd.DataFrame, split: pd.Series[str], evaluate_on: list[str] | None) -> pd.Series[bool]:

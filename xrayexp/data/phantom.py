@@ -115,6 +115,15 @@ class PhantomSource:
         """The image of one row of the table: uint8 [height, width]."""
         return self.phantom(image_id).image
 
+    @property
+    def origin(self) -> str:
+        """How the population is drawn."""
+        return f"phantoms: seed {self.seed}, {self.image_size} pixels, {self.acquisition}, {', '.join(self.findings)}"
+
+    def version(self, image_id: str) -> str:
+        """A phantom looks the same every time."""
+        return ""
+
     def absent(self, image_ids: Sequence[str]) -> dict[str, str]:
         """None: every phantom can be drawn."""
         return {}

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +14,6 @@ from xrayexp.data import table as columns
 from xrayexp.data.hierarchy import broaden_rare, read_hierarchy
 from xrayexp.data.label_file import EXCLUDED, SUBOPTIMAL, UNCHANGED, UNLABELLED
 from xrayexp.errors import DataError
-
-log = logging.getLogger(__name__)
 
 IDENTIFIERS = (columns.PATIENT, columns.STUDY, columns.REPORT, columns.IMAGE)
 
@@ -66,7 +64,7 @@ def select(table: pd.DataFrame, wanted: Selection, name: str) -> Funnel:
         name: of the table, for its first line.
 
     Raises:
-        DataError: a file that is named cannot be read.
+        DataError: a file that is named cannot be read, or the list to exclude names nobody.
     """
     listed = read_identifiers(Path(wanted.exclude)) if wanted.exclude else frozenset()
     parents = read_hierarchy(Path(wanted.hierarchy)) if wanted.hierarchy else {}
@@ -99,12 +97,15 @@ def read_identifiers(path: Path) -> frozenset[str]:
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
+        names = [name.strip(' "') for name in text.partition("\n")[0].split(",")]
+        if set(names) & set(IDENTIFIERS):
+            table = pd.read_csv(StringIO(text), dtype=str, header=0, names=names, index_col=False)
+            lines = [value for name in IDENTIFIERS if name in table for value in table[name].dropna()]
+        else:
+            lines = text.splitlines()
     except (OSError, ValueError) as error:
-        raise DataError(f"{path}: cannot be read as a list of identifiers ({error})") from error
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    if lines and any(name in lines[0].split(",") for name in IDENTIFIERS):
-        table = pd.read_csv(path, dtype=str, encoding="utf-8-sig")
-        lines = [value for name in IDENTIFIERS if name in table for value in table[name].dropna()]
+        raise DataError(f"{path}: cannot be read as a list of identifiers ({error}).") from error
+    lines = [line.strip() for line in lines if line.strip()]
     if not lines:
         raise DataError(f"{path}: holds no identifier.")
     return frozenset(lines)
@@ -116,7 +117,10 @@ def _connected(table: pd.DataFrame, listed: frozenset[str], path: str) -> pd.Ser
     for column in IDENTIFIERS:
         named |= table[column].isin(listed)
     if not named.any():
-        log.warning("%s: none of its %d identifiers is in the label file", path, len(listed))
+        raise DataError(
+            f"{path}: none of its {len(listed)} identifiers is in the label file; expected one identifier a line, or a "
+            f"CSV, delimited by commas, with any of the columns {', '.join(IDENTIFIERS)}."
+        )
     return table[columns.GROUP].isin(table[columns.GROUP][named])
 
 

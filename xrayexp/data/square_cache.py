@@ -1,14 +1,19 @@
 """Decoded, preprocessed, resized images on a fast disk: read once from 5-megapixel files, then at memory speed.
 
-A folder of three files:
+A folder of four files:
 
-    names.txt   the ImageID of every slot, one a line; grows under a lock, before training starts
-    squares.u8  the slots, [slots, size, size] in bytes; sparse, so that an empty slot takes no room
-    marks.u32   a checksum for every slot that is filled, 0 for one that is not
+    about.txt    what the squares depend on, in words
+    names.jsonl  the ImageID of every slot, one a line; grows under a lock, before training starts
+    squares.u8   the slots, [slots, size, size] in bytes; sparse, so that an empty slot takes no room
+    marks.u32    a checksum for every slot that is filled, 0 for one that is not
 
-A slot is written before its mark, and a slot whose checksum differs counts as empty. So a process that is killed, a
-disk that fills up and a power cut cost images that are prepared again, never wrong ones. Two processes that fill a
-slot at once write the same bytes. The folder's name changes with whatever changes the squares.
+A slot is written before its mark, and a slot whose checksum differs counts as empty. The checksum is over the square,
+its ImageID and the version of its image. So a process that is killed, a disk that fills up and a power cut cost images
+that are prepared again, never wrong ones, and so does an image file that changes. Two processes that fill a slot at
+once write the same bytes. The folder's name changes with whatever else changes the squares.
+
+Squares are read at their place in the file rather than mapped, which is as fast: mapped pages would count as memory of
+every worker, and a bad block would end it by SIGBUS where a read costs one image.
 """
 
 from __future__ import annotations
@@ -19,6 +24,8 @@ import os
 import shutil
 import zlib
 from collections.abc import Sequence
+from contextlib import suppress
+from datetime import date
 from hashlib import blake2b
 from pathlib import Path
 
@@ -26,12 +33,13 @@ import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
 
-from xrayexp.errors import DataError, is_disk_full
+from xrayexp.errors import DataError
 
 log = logging.getLogger(__name__)
 
-CACHE_FORMAT = 1
+CACHE_FORMAT = 2  # to be raised with every change of these files, or of what an image becomes
 _MARK = 4  # bytes
+_BLOCK = 512  # bytes, the unit of `st_blocks`
 GIB = 2**30
 
 
@@ -40,7 +48,7 @@ class SquareCache:
 
     Args:
         folder: where all caches lie.
-        about: whatever the squares depend on: data folder, preprocessing, filter.
+        about: whatever all squares depend on: data folder, preprocessing, filter.
         size: pixels of a side.
         image_ids: the images that may be asked for.
 
@@ -48,76 +56,90 @@ class SquareCache:
         DataError: the folder cannot be written, or its disk has no room for the images that are missing.
     """
 
-    def __init__(self, folder: Path, about: Sequence[object], size: int, image_ids: Sequence[str]) -> None:
-        identity = json.dumps([CACHE_FORMAT, size, *map(str, about)])
-        self.folder = folder / f"squares-{size}-{blake2b(identity.encode(), digest_size=8).hexdigest()}"
+    def __init__(self, folder: Path, about: Sequence[str], size: int, image_ids: Sequence[str]) -> None:
+        words = "\n".join([f"format {CACHE_FORMAT}", f"{size} x {size} pixels", *about])
+        self.folder = folder / f"squares-{size}-{blake2b(words.encode(), digest_size=8).hexdigest()}"
         self.size = size
         self._files: tuple[int, int] | None = None  # descriptors, opened by every process for itself
+        self._warned = False
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             with FileLock(self.folder / ".lock"):
-                self._slots = self._grow(list(dict.fromkeys(image_ids)))
+                (self.folder / "about.txt").write_text(words + "\n", encoding="utf-8")  # also says when it was used
+                self._slots, whole = self._named()
+                new = [image_id for image_id in dict.fromkeys(image_ids) if image_id not in self._slots]
+                self._check_room(image_ids)
+                self._grow(new, whole)
         except OSError as error:
             raise DataError(
                 f"{self.folder}: the image cache cannot be made here ({error}); set data.cache_dir"
             ) from error
-        self._check_room(image_ids)
+        # Another process may be removing one of them.
+        with suppress(FileNotFoundError):
+            _tell_of_others(self.folder)
 
-    def read(self, image_id: str) -> NDArray[np.uint8] | None:
-        """The square [size, size], or None where its slot is empty or damaged."""
-        squares, marks = self._open()
-        slot, length = self._slots[image_id], self.size**2
-        stored = int.from_bytes(os.pread(marks, _MARK, slot * _MARK), "little")
-        if not stored:
-            return None
-        content = os.pread(squares, length, slot * length)
-        if len(content) != length or _checksum(content) != stored:
-            return None
-        return np.frombuffer(content, dtype=np.uint8).reshape(self.size, self.size)
-
-    def write(self, image_id: str, square: NDArray[np.uint8]) -> None:
-        """Fills a slot.
-
-        Raises:
-            DataError: the disk is full.
-        """
-        squares, marks = self._open()
-        slot, content = self._slots[image_id], square.tobytes()
+    def read(self, image_id: str, version: str) -> NDArray[np.uint8] | None:
+        """The square [size, size], or None where its slot is empty, damaged or of another version of the image."""
+        slot, square = self._slots[image_id], np.empty((self.size, self.size), dtype=np.uint8)
         try:
-            _write_all(squares, content, slot * len(content))
-            _write_all(marks, _checksum(content).to_bytes(_MARK, "little"), slot * _MARK)
+            squares, marks = self._open()
+            mark = os.pread(marks, _MARK, slot * _MARK)
+            if not any(mark) or os.preadv(squares, [square.data], slot * square.nbytes) != square.nbytes:
+                return None
         except OSError as error:
-            if not is_disk_full(error):
-                raise
-            raise DataError(
-                f"{self.folder}: no room left for the image cache; set data.cache=none or cache_dir"
-            ) from error
+            self._warn("an image cannot be read here and is prepared again", error)
+            return None
+        return square if mark == _mark(square, image_id, version) else None
+
+    def write(self, image_id: str, version: str, square: NDArray[np.uint8]) -> None:
+        """Fills a slot. Where that fails, as on a full disk, a warning says so and the image is prepared again."""
+        slot = self._slots[image_id]
+        try:
+            squares, marks = self._open()
+            _write_all(squares, square.tobytes(), slot * square.nbytes)
+            _write_all(marks, _mark(square, image_id, version), slot * _MARK)
+        except OSError as error:
+            self._warn("an image cannot be kept here and is prepared every time", error)
 
     def filled(self, image_ids: Sequence[str]) -> int:
         """How many of these images are there already."""
-        marks = np.fromfile(self.folder / "marks.u32", dtype="<u4")
-        return int(np.count_nonzero(marks[[self._slots[image_id] for image_id in image_ids]]))
+        path = self.folder / "marks.u32"
+        marks = np.fromfile(path, dtype="<u4") if path.exists() else np.zeros(0, dtype="<u4")
+        slots = np.array([self._slots.get(image_id, len(marks)) for image_id in image_ids], dtype=np.int64)
+        return int(np.count_nonzero(marks[slots[slots < len(marks)]]))
 
-    def _grow(self, image_ids: list[str]) -> dict[str, int]:
-        """Gives every image a slot."""
-        path = self.folder / "names.txt"
-        content = path.read_text(encoding="utf-8") if path.exists() else ""
-        whole = content[: content.rfind("\n") + 1]  # a line cut off by a kill is written again
-        slots = {name: number for number, name in enumerate(whole.splitlines())}
-        new = [image_id for image_id in image_ids if image_id not in slots]
-        if new or whole != content:
-            with path.open("r+" if path.exists() else "w", encoding="utf-8", newline="\n") as file:
-                file.truncate(len(whole.encode()))
-                file.seek(0, os.SEEK_END)
-                file.writelines(f"{name}\n" for name in new)
+    def _named(self) -> tuple[dict[str, int], int]:
+        """The slots that have a name, and the bytes that these names take: a line cut off by a kill ends them."""
+        path = self.folder / "names.jsonl"
+        slots: dict[str, int] = {}
+        whole = 0
+        for line in path.read_bytes().splitlines(keepends=True) if path.exists() else ():
+            try:
+                name = json.loads(line) if line.endswith(b"\n") else None
+            except ValueError:
+                break
+            if not isinstance(name, str):
+                break
+            slots[name] = len(slots)
+            whole += len(line)
+        return slots, whole
+
+    def _grow(self, new: Sequence[str], whole: int) -> None:
+        """Gives new images a slot."""
+        path = self.folder / "names.jsonl"
+        path.touch()
+        if new or whole != path.stat().st_size:
+            with path.open("r+b") as file:
+                file.truncate(whole)
+                file.seek(whole)
+                file.writelines(json.dumps(name).encode() + b"\n" for name in new)
                 file.flush()
                 os.fsync(file.fileno())
-        slots.update({name: number for number, name in enumerate(new, start=len(slots))})
+        self._slots.update({name: number for number, name in enumerate(new, start=len(self._slots))})
         for name, each in (("squares.u8", self.size**2), ("marks.u32", _MARK)):
             with (self.folder / name).open("ab") as file:
-                if file.tell() < len(slots) * each:
-                    file.truncate(len(slots) * each)
-        return slots
+                if file.tell() < len(self._slots) * each:
+                    file.truncate(len(self._slots) * each)
 
     def _check_room(self, image_ids: Sequence[str]) -> None:
         """Says how large the cache will be, before anything is written."""
@@ -132,8 +154,15 @@ class SquareCache:
         if missing > free:
             raise DataError(
                 f"{self.folder}: the image cache needs {missing / GIB:.1f} GiB more and the disk has {free / GIB:.1f}: "
-                "set data.cache_dir to a larger disk, data.max_images, or data.cache=none"
+                "remove caches that no run needs, set data.cache_dir to a larger disk, data.max_images, or "
+                "data.cache=none"
             )
+
+    def _warn(self, what: str, error: OSError) -> None:
+        """Once in a process: where one image fails, thousands may."""
+        if not self._warned:
+            self._warned = True
+            log.warning("%s: %s (%s)", self.folder, what, error)
 
     def _open(self) -> tuple[int, int]:
         if self._files is None:
@@ -147,8 +176,30 @@ class SquareCache:
         return self.__dict__ | {"_files": None}
 
 
-def _checksum(content: bytes) -> int:
-    return zlib.crc32(content) or 1
+def _tell_of_others(folder: Path) -> None:
+    """Names the caches beside this one with their size: other settings leave theirs behind."""
+    others = [other for other in folder.parent.glob("squares-*") if other != folder and other.is_dir()]
+    if not others:
+        return
+    taken = sum(file.stat().st_blocks * _BLOCK for other in others for file in other.iterdir())
+    oldest = min(others, key=_used)
+    log.info(
+        "image cache: others in %s take %.2f GiB (%d in all, the one not used for longest is %s, %s). Each one's "
+        "about.txt says what it is for; remove the folders that no run needs",
+        folder.parent, taken / GIB, len(others), oldest.name, date.fromtimestamp(_used(oldest)),
+    )  # fmt: skip
+
+
+def _used(folder: Path) -> float:
+    """When a run last began to use a cache, in seconds since 1970."""
+    file = folder / "about.txt"
+    return (file if file.exists() else folder).stat().st_mtime
+
+
+def _mark(square: NDArray[np.uint8], image_id: str, version: str) -> bytes:
+    """The checksum of a square and of what it was made from, never 0."""
+    checksum = zlib.crc32(np.ascontiguousarray(square).data, zlib.crc32(f"{image_id}\n{version}".encode())) or 1
+    return checksum.to_bytes(_MARK, "little")
 
 
 def _write_all(file: int, content: bytes, offset: int) -> None:

@@ -15,6 +15,7 @@ import pandas as pd
 
 from xrayexp.data import table as columns
 from xrayexp.data.examples import read_findings
+from xrayexp.data.files import file_version
 from xrayexp.data.images import read_image
 from xrayexp.errors import DataError
 
@@ -70,6 +71,19 @@ class SyntheticFolder:
             DataError: it is missing or broken.
         """
         return read_image(self.root / image_id)
+
+    @property
+    def origin(self) -> str:
+        """The folder, wherever it is named from."""
+        return str(self.root.resolve())
+
+    def version(self, image_id: str) -> str:
+        """By the file's size and time.
+
+        Raises:
+            DataError: it is missing.
+        """
+        return file_version(self.root / image_id)
 
     def absent(self, image_ids: Sequence[str]) -> dict[str, str]:
         """The images whose file is missing."""

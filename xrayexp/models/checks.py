@@ -38,9 +38,14 @@ def weights(pretrained: str) -> Check:
     folder = Path(path).expanduser()
     if path != pretrained:
         return _in_folder(pretrained, folder, "install the package again: files of it are missing")
-    if folder.exists() or not _HUB_ID.fullmatch(pretrained):
+    if not is_hub_id(pretrained):
         return _in_folder(pretrained, folder, "set model.pretrained to a checkpoint's folder or hub id")
     return _from_hub(pretrained)
+
+
+def is_hub_id(pretrained: str) -> bool:
+    """Whether a model is named as on the hub, and no folder here has that name."""
+    return not Path(pretrained).expanduser().exists() and _HUB_ID.fullmatch(pretrained) is not None
 
 
 def hub_token() -> Check:

@@ -9,24 +9,49 @@ ATTENTION = ("eager", "sdpa", "flash_attention_2")
 
 
 @dataclass
+class ModelAbout:
+    """`model.about`: what a model card must say of the base model.
+
+    Attributes:
+        hub_id: of what `pretrained` is, or is a copy of; None when it is on no hub.
+        license: the hub's identifier of the licence.
+        license_name: its name, when the identifier is "other".
+        license_link: its text.
+        notice: what the licence wants to be said in a file NOTICE; None for no such file.
+        terms: a sentence or two about what the licence asks.
+    """
+
+    hub_id: str | None
+    license: str
+    license_name: str | None
+    license_link: str | None
+    notice: str | None
+    terms: str
+
+
+@dataclass
 class ModelSection:
     """`model`: which checkpoint, and the limits of its text.
 
     Attributes:
         name: short name, for the run folder and tables.
         pretrained: a local folder, a hub id, or `pkg://package/path` for what ships with a package.
+        architecture: a folder, likewise, with the config.json of `pretrained`, for plans on machines without it.
         max_length: most tokens of a training sample, prompt and image included.
         max_new_tokens: most tokens of a generated report.
         attention: transformers' attention implementation.
         defaults: what suits this model; the YAML files of other groups refer to it.
+        about: for model cards; None in the config of a run that is older than they are.
     """
 
     name: str
     pretrained: str
+    architecture: str | None
     max_length: int
     max_new_tokens: int
     attention: str
     defaults: dict[str, Any]
+    about: ModelAbout | None = None
 
     def problems(self) -> list[str]:
         """What is out of range, one sentence each."""

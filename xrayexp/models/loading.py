@@ -53,12 +53,11 @@ def load_model(
     Raises:
         ConfigError: when a checkpoint that is quantised already is asked for unquantised.
     """
-    from transformers import AutoConfig, AutoModelForImageTextToText
+    from transformers import AutoModelForImageTextToText
 
-    path = resolve_pretrained(pretrained)
-    stored: Any = getattr(AutoConfig.from_pretrained(path), "quantization_config", None)
+    path, stored = resolve_pretrained(pretrained), stored_quantization(pretrained)
     if stored is not None:
-        _require_same_quantization(pretrained, stored if isinstance(stored, dict) else stored.to_dict(), quantization)
+        _require_same_quantization(pretrained, stored, quantization)
     if quantization is not None and hasattr(quantization, "bnb_4bit_compute_dtype"):
         quantization.bnb_4bit_compute_dtype = dtype
     # A stored quantisation is only found when nothing, not even None, is passed in its place.
@@ -70,6 +69,14 @@ def load_model(
         _cast_unquantized(model, dtype)
     _prepare_4bit_layers(model, dtype)
     return model.requires_grad_(False)
+
+
+def stored_quantization(pretrained: str) -> dict[str, Any] | None:
+    """The quantisation that a checkpoint was saved with; None when its weights are whole."""
+    from transformers import AutoConfig
+
+    stored: Any = getattr(AutoConfig.from_pretrained(resolve_pretrained(pretrained)), "quantization_config", None)
+    return stored if stored is None or isinstance(stored, dict) else stored.to_dict()
 
 
 def _require_same_quantization(pretrained: str, stored: dict[str, Any], asked: QuantizationConfigMixin | None) -> None:

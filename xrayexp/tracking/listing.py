@@ -75,8 +75,8 @@ def _run_folders(folder: Path) -> Iterator[Path]:
 def _line(run: RunFolder) -> RunLine:
     config: Any = OmegaConf.to_container(run.config())
     record = read_record(run)
-    monitor = config["trainer"]["monitor"]
-    if run.summary_file.exists():
+    monitor, state = config["trainer"]["monitor"], current_state(run)
+    if state == FINISHED:  # otherwise the summary, if any, is that of a part of the run
         summary = json.loads(run.summary_file.read_text(encoding="utf-8"))
         progress = {
             "step": summary["steps"],
@@ -89,7 +89,7 @@ def _line(run: RunFolder) -> RunLine:
         progress = _progress(run.log_file, monitor)
     return RunLine(
         folder=run.path,
-        state=current_state(run),
+        state=state,
         started=datetime.fromisoformat(record["starts"][0]["started"]),
         model=config["model"]["name"],
         data=config["data"]["name"],
@@ -109,7 +109,7 @@ def _progress(log_file: Path, monitor: str) -> dict[str, Any]:
     with log_file.open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     scores = [float(row[monitor]) for row in rows if row.get(monitor)]
-    steps = [int(row["step"]) + 1 for row in rows]  # Lightning counts from 0
+    steps = [int(row["step"]) for row in rows]
     return {"step": max(steps, default=None), "best": max(scores, default=None)}
 
 

@@ -41,12 +41,14 @@ def _git(*arguments: str) -> str | None:
         return None
     try:
         done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=False, timeout=30)
-    except FileNotFoundError:
+    except (FileNotFoundError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() if done.returncode == 0 else None
 
 
 def config_hash(config: Mapping[str, Any]) -> str:
-    """The first 12 digits of the SHA-256 of a resolved config, whatever the folder of the run."""
+    """The first 12 digits of the SHA-256 of a resolved config, whatever the folder of the run and its loggers."""
     content = {key: value for key, value in config.items() if key not in ("paths", "logger", "resume", "debug")}
-    return sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:12]
+    folder = json.dumps(config["paths"]["output_dir"])[1:-1]  # callbacks write there
+    text = json.dumps(content, sort_keys=True, default=str).replace(folder, "RUN")
+    return sha256(text.encode()).hexdigest()[:12]

@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 
 from xrayexp.errors import DataError, Stopped, UserError
 from xrayexp.tracking.provenance import command_line, config_hash, git_state, versions
-from xrayexp.tracking.run_folder import RunFolder, write_json
+from xrayexp.tracking.run_folder import RunFolder, write_json, write_text
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ def recorded(
     """
     with _locked(run):
         run.write_config(dict(config))
-        run.readme_file.write_text(_readme(config), encoding="utf-8")
+        write_text(run.readme_file, _readme(config))
         record = _begun(run, config, overrides, resumed_from)
         write_json(run.record_file, record | {"state": RUNNING})
         state, reason = FAILED, ""
@@ -150,9 +150,9 @@ Resume     python train.py resume=RUN
 Start from its adapter   python train.py init_from=RUN/checkpoints/best
 Load without xrayexp:
 
-    from peft import PeftModel
+    from peft import PeftConfig, PeftModel
     from transformers import AutoModelForImageTextToText, AutoProcessor
-    model = AutoModelForImageTextToText.from_pretrained("{model["pretrained"]}")
-    model = PeftModel.from_pretrained(model, "RUN/checkpoints/best")
+    base = PeftConfig.from_pretrained("RUN/checkpoints/best").base_model_name_or_path
+    model = PeftModel.from_pretrained(AutoModelForImageTextToText.from_pretrained(base), "RUN/checkpoints/best")
     processor = AutoProcessor.from_pretrained("RUN/checkpoints/best")
 """

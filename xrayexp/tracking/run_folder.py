@@ -27,8 +27,9 @@ class RunFolder:
     split_balance.csv  how evenly every finding is spread over the splits
     quarantine.csv     images that could not be read; not there when all could
     samples/           what the model said of a few images, at every validation
-    evaluation/SPLIT   predictions.jsonl, metrics.json and the table
+    evaluation/SPLIT   predictions.jsonl, metrics.json and the table; for train losses.csv
     summary.json       the run in a few numbers
+    export/CHECKPOINT  the adapter merged into its base, when it was exported
     """
 
     path: Path
@@ -48,7 +49,7 @@ class RunFolder:
     def write_config(self, cfg: dict[str, Any]) -> None:
         """Writes the resolved config, which makes the folder that of a run."""
         self.path.mkdir(parents=True, exist_ok=True)
-        self.config_file.write_text(OmegaConf.to_yaml(OmegaConf.create(cfg)), encoding="utf-8")
+        write_text(self.config_file, OmegaConf.to_yaml(OmegaConf.create(cfg)))
 
     @classmethod
     def open(cls, path: Path) -> RunFolder:
@@ -109,6 +110,11 @@ class RunFolder:
         return self.path / "quarantine.csv"
 
     @property
+    def plan_file(self) -> Path:
+        """The memory that was predicted."""
+        return self.path / "memory.json"
+
+    @property
     def summary_file(self) -> Path:
         """The run in a few numbers."""
         return self.path / "summary.json"
@@ -122,13 +128,29 @@ class RunFolder:
         """The folder of the adapter called `name`: best or last."""
         return self.checkpoints / name
 
+    def export(self, checkpoint: str) -> Path:
+        """Where the merged model of a checkpoint goes, unless another folder is asked for."""
+        return self.path / "export" / checkpoint
+
     def evaluation(self, split: str, checkpoint: str) -> Path:
         """Where the evaluation of a checkpoint on a split is written."""
         return self.path / "evaluation" / (split if checkpoint == "best" else f"{split}_{checkpoint}")
 
+    def losses_file(self, checkpoint: str) -> Path:
+        """The loss of a checkpoint on every training image."""
+        return self.evaluation("train", checkpoint) / "losses.csv"
+
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Writes strict JSON, readable by people; an earlier file is replaced at once or not at all."""
+    """Writes strict JSON, readable by people; see `write_text`."""
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a file; an earlier one is replaced at once or not at all."""
     temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -52,6 +52,7 @@ class TrainingSummary:
         fit_seconds: wall time of training with its validations.
         fit_cpu_seconds: CPU time of this process during the same.
         peak_memory_gib: largest GPU memory allocated, or on a CPU largest resident memory of the process.
+        predicted_memory_gib: what `peak_memory_gib` was predicted to be; None where nothing was.
         checkpoint_seconds: wall time of the slowest checkpoint; None when none was written.
         halved: (step, micro-batch size from then on) for every time that memory ran out.
         synthetic_share: of the training images.
@@ -73,6 +74,7 @@ class TrainingSummary:
     fit_seconds: float
     fit_cpu_seconds: float
     peak_memory_gib: float
+    predicted_memory_gib: float | None = None
     checkpoint_seconds: float | None = None
     halved: tuple[tuple[int, int], ...] = ()
     synthetic_share: float = 0.0
@@ -83,6 +85,9 @@ class TrainingSummary:
     def to_json(self) -> dict[str, Any]:
         """For summary.json; the evaluation has a file of its own."""
         return {name: value for name, value in vars(self).items() if name not in ("folder", "evaluation")}
+
+    def _predicted(self) -> str:
+        return "" if self.predicted_memory_gib is None else f" ({self.predicted_memory_gib:.2f} predicted)"
 
     def _out_of_memory(self) -> dict[str, str]:
         events = [f"micro-batches of {size} from step {step} on" for step, size in self.halved]
@@ -106,7 +111,7 @@ class TrainingSummary:
             "adapter": f"{self.adapter}, {trained} ({share:.1%})",
             "training": f"{self.steps} steps, {self.fit_seconds:.0f} s ({self.fit_cpu_seconds:.0f} CPU s)",
             f"best {self.monitor}": best,
-            "peak memory": f"{self.peak_memory_gib:.2f} GiB",
+            "peak memory": f"{self.peak_memory_gib:.2f} GiB" + self._predicted(),
             **({"synthetic": f"{self.synthetic_share:.1%} of the training images"} if self.synthetic_share else {}),
             **({"broken images": f"{self.broken_images} left out, see quarantine.csv"} if self.broken_images else {}),
             **self._out_of_memory(),

@@ -11,36 +11,41 @@ log = logging.getLogger(__name__)
 
 
 class AccuracyGate(L.Callback):
-    """Judges the best validation score so far, from a step on.
+    """Judges the best validation score: when a run ends, and from a step on at every validation.
 
     Args:
         monitor: a validation metric, higher is better.
         minimum: what its best value must reach.
-        after_step: validations before this optimiser step are not judged.
+        after_step: no run is stopped before this optimiser step.
         action: stop ends training; mark only says so in the summary.
     """
 
     def __init__(self, monitor: str, minimum: float, after_step: int, action: str) -> None:
         self.monitor, self.minimum, self.after_step, self.action = monitor, minimum, after_step, action
         self.best: float | None = None
-        self.verdict: str | None = None  # why the run is not good; None when it is, or was not judged
+        self.validated_step: int | None = None  # of the latest validation
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         score = float(trainer.callback_metrics[self.monitor])
         if self.best is None or not score <= self.best:  # NaN, of no report at all, gives way to any score
             self.best = score
-        if trainer.global_step < self.after_step:
-            return
-        passed = self.best >= self.minimum
-        self.verdict = (
-            None if passed else f"{self.monitor} {self.best:.3f} < {self.minimum} at step {trainer.global_step}"
-        )
-        if self.verdict and self.action == "stop" and trainer.state.fn == "fit":
+        self.validated_step = trainer.global_step
+        late = trainer.global_step >= self.after_step
+        if late and self.verdict and self.action == "stop" and trainer.state.fn == "fit":
             log.warning("the accuracy gate ends training: %s", self.verdict)
             trainer.should_stop = True
 
+    @property
+    def verdict(self) -> str | None:
+        """Why the run is not good; None when it is."""
+        if self.best is None:
+            return f"no validation has measured {self.monitor}"
+        if self.best >= self.minimum:
+            return None
+        return f"{self.monitor} {self.best:.3f} < {self.minimum} at step {self.validated_step}"
+
     def state_dict(self) -> dict[str, Any]:
-        return {"best": self.best, "verdict": self.verdict}
+        return {"best": self.best, "validated_step": self.validated_step}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.best, self.verdict = state_dict["best"], state_dict["verdict"]
+        vars(self).update(state_dict)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import lightning as L
 
-from xrayexp.adapters.attach import save_adapter
+from xrayexp.adapters.attach import remove_unfinished, save_adapter
 from xrayexp.metrics.samples import per_sample
 
 if TYPE_CHECKING:
@@ -35,6 +35,10 @@ class BestAdapter(L.Callback):
         self.best_score: float | None = None
         self.best_step: int | None = None
         self.validated_step: int | None = None  # of the latest validation
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        for name in ("best", "last"):
+            remove_unfinished(self.folder / name)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: ReportModule) -> None:  # type: ignore[override]
         self.validated_step = trainer.global_step

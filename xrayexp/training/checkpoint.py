@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-FORMAT = 1  # to be raised when older checkpoints can no longer be read
+FORMAT = 2  # to be raised when older checkpoints can no longer be read
 HEADER = "xrayexp"  # its key in a checkpoint
 KEPT = 2  # the newest, and the one before in case the disk damages the newest
 
@@ -98,6 +98,7 @@ class ExactCheckpoint(Checkpoint):
         self._saved_at = time.monotonic()
         self.seconds: list[float] = []  # that each checkpoint of this process took
         self._stopped = False  # whether training had ended before its last step
+        self._row: dict[str, float] = {}  # of the saved step, if Lightning logs it only after the checkpoint
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._saved_at, self.saved_step = time.monotonic(), trainer.global_step
@@ -107,18 +108,22 @@ class ExactCheckpoint(Checkpoint):
         self.stop.listen()
         if self._stopped:  # early stopping remembers its patience, but Lightning not that it has stopped
             trainer.should_stop = True
+            log.warning("early stopping or the accuracy gate had ended this run: nothing is left to train")
+        if self._row:  # the process may have been killed before it was logged
+            for logger in trainer.loggers:
+                logger.log_metrics(self._row, trainer.global_step)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"stopped": self._stopped}
+        return {"stopped": self._stopped, "row": self._row}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self._stopped = state_dict["stopped"]
+        self._stopped, self._row = state_dict["stopped"], state_dict["row"]
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         self.stop.cease()
 
     def on_train_batch_start(self, trainer: L.Trainer, *args: Any) -> None:
-        # The loggers' step. Lightning restores it by guessing at which hook the checkpoint was written.
+        # Decides which steps are logged. Lightning restores it by guessing at which hook the checkpoint was written.
         trainer.fit_loop.epoch_loop._batches_that_stepped = trainer.global_step
         # Not right after saving: by now the saved step is in the logs as well.
         if trainer.global_step == self.saved_step:
@@ -129,7 +134,7 @@ class ExactCheckpoint(Checkpoint):
 
     def on_train_batch_end(self, trainer: L.Trainer, *args: Any) -> None:
         if not trainer.is_last_batch and not _validates_now(trainer):
-            self._save_if_due(trainer)
+            self._save_if_due(trainer, logged=False)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.state.fn == "fit" and not trainer.is_last_batch:
@@ -140,7 +145,7 @@ class ExactCheckpoint(Checkpoint):
         if trainer.is_last_batch:
             self._save_if_due(trainer)
 
-    def _save_if_due(self, trainer: L.Trainer) -> None:
+    def _save_if_due(self, trainer: L.Trainer, *, logged: bool = True) -> None:
         step = trainer.global_step
         if step == self.saved_step:
             return
@@ -153,6 +158,7 @@ class ExactCheckpoint(Checkpoint):
             or (self.every_minutes is not None and minutes >= self.every_minutes)
         )
         if due:
+            self._row = {} if logged else _row(trainer)
             self._save(trainer)
 
     def _save(self, trainer: L.Trainer) -> None:
@@ -165,11 +171,20 @@ class ExactCheckpoint(Checkpoint):
             old.unlink()
 
 
+def _row(trainer: L.Trainer) -> dict[str, float]:
+    """What Lightning is about to log of the step that has just ended; nothing when no row is due."""
+    if trainer.global_step % trainer.log_every_n_steps:  # type: ignore[attr-defined]
+        return {}
+    others = ("step", "val/")  # the row's key, and what the latest validation has logged
+    return {name: float(value) for name, value in trainer.logged_metrics.items() if not name.startswith(others)}
+
+
 def _validates_now(trainer: L.Trainer) -> bool:
     """Whether a validation follows the step that has just ended, in the middle of an epoch."""
     if trainer.check_val_every_n_epoch is not None or not trainer.enable_validation:
         return False
-    return trainer.global_step % int(trainer.val_check_batch or 1) == 0
+    # By batches, as Lightning counts: one whose images are all broken is no step.
+    return (trainer.fit_loop.total_batch_idx + 1) % int(trainer.val_check_batch or 1) == 0
 
 
 def header() -> dict[str, Any]:

@@ -32,6 +32,8 @@ class TrainerSection:
         eval_batch_size: reports that are generated together.
         gradient_clip: largest norm of the gradient; None for no clipping.
         gradient_checkpointing: recompute activations in the backward pass.
+        loss_chunk: supervised positions whose logits exist at the same time; None for all at once.
+        auto_batch: take the largest micro-batch that is predicted to fit into `memory.budget_gib`.
         validate_every: optimiser steps between validations; None for the end of every epoch.
         log_every: optimiser steps between rows of the log.
         checkpoint_every: optimiser steps between checkpoints to resume from; None for no such rhythm.
@@ -49,6 +51,8 @@ class TrainerSection:
     eval_batch_size: int
     gradient_clip: float | None
     gradient_checkpointing: bool
+    loss_chunk: int | None
+    auto_batch: bool
     validate_every: int | None
     log_every: int
     checkpoint_every: int | None
@@ -72,6 +76,7 @@ class TrainerSection:
             found.append(f"trainer.checkpoint_minutes must be above 0 or null, not {self.checkpoint_minutes}")
         counts = (
             "num_threads", "max_steps", "max_epochs", "effective_batch_size", "micro_batch_size", "eval_batch_size",
+            "loss_chunk",
             "validate_every", "log_every", "checkpoint_every",
         )  # fmt: skip
         for name in counts:

@@ -63,7 +63,7 @@ def generate(model: Any, batch: MicroBatch, encoder: ReportEncoder, max_new_toke
     sequences = model.generate(
         **batch.inputs, generation_config=config, logits_processor=LogitsProcessorList([recorder])
     )
-    written = sequences[:, batch.inputs["input_ids"].shape[1] :].tolist()  # [batch][new tokens]
+    written = sequences[:, batch.tokens["input_ids"].shape[1] :].tolist()  # [batch][new tokens]
     log_probs = torch.stack(recorder.steps, dim=1).tolist()
     return [_answer(ids, probs, ends, encoder) for ids, probs in zip(written, log_probs, strict=True)]
 

@@ -13,7 +13,8 @@ import torch
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from xrayexp.adapters.attach import base_model
+from xrayexp.adapters.adalora import allocate_ranks, allocation_state, orthogonality, restore_allocation
+from xrayexp.adapters.attach import adapter_parameters, base_model
 from xrayexp.data.report import Report, parse_report
 from xrayexp.errors import DataError, UserError
 from xrayexp.metrics.samples import ScoredReport, per_sample
@@ -21,7 +22,7 @@ from xrayexp.metrics.structured import structured_metrics
 from xrayexp.training.checkpoint import HEADER, header
 from xrayexp.training.config import MONITORS
 from xrayexp.training.generation import Generated, generate
-from xrayexp.training.loss import supervised_loss_sum
+from xrayexp.training.loss import supervised_loss_means, supervised_loss_sum
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -112,11 +113,17 @@ class ReportModule(L.LightningModule):
         norm = self._clip_gradient(batch)
         scheduler: Any = self.lr_schedulers()
         rate = scheduler.get_last_lr()[0]
-        optimizer.step()
+        self._step(optimizer)
+        allocate_ranks(self.model, self.global_step)
         scheduler.step()
         data.advance()
         self.log("train/loss", loss, prog_bar=True, batch_size=len(batch))
-        self.log_dict({"train/lr": rate, "train/grad_norm": norm} | data.pace(), batch_size=len(batch))
+        self.log_dict({"train/lr": rate, "train/grad_norm": norm} | data.pace() | self._place(), batch_size=len(batch))
+
+    def _place(self) -> dict[str, float]:
+        """Where training stands. Lightning takes "step" as the loggers' step; its own lags one behind `global_step`."""
+        data: ReportDataModule = self.trainer.datamodule  # type: ignore[attr-defined]
+        return {"step": float(self.global_step), "epoch": self.global_step / data.batches_per_epoch}
 
     def _backward_or_halve(self, batch: Batch, optimizer: Any) -> float:
         """Accumulates the gradient; out of memory, from the step's start again with half the micro-batch."""
@@ -126,7 +133,7 @@ class ReportModule(L.LightningModule):
             try:
                 return self._backward(batch)
             except torch.OutOfMemoryError as error:
-                reason = str(error).partition("\n")[0]
+                reason = _first_line(error)
             # Outside of the except clause: the error's traceback holds the activations that have to go.
             optimizer.zero_grad()
             self._halve(reason)
@@ -153,9 +160,16 @@ class ReportModule(L.LightningModule):
         micro_batches = list(batch.micro_batches(self.micro_batch_size))
         for micro in micro_batches:
             on_device = micro.to(self.device)
-            loss = supervised_loss_sum(base_model(self.model), on_device.inputs, on_device.labels) / tokens
-            self.manual_backward(loss)
-            losses.append(loss.detach())
+            loss = supervised_loss_sum(
+                base_model(self.model), on_device.inputs, on_device.labels, self.settings.loss_chunk
+            )
+            # Autocast is for forward passes: on a GPU the backward pass has threads of its own, which do not know in
+            # which type it is on.
+            with torch.autocast(self.device.type, enabled=False):
+                self.manual_backward(loss / tokens)
+            losses.append(loss.detach() / tokens)
+        if (penalty := orthogonality(self.model)) is not None:
+            self.manual_backward(penalty)
         values: list[float] = torch.stack(losses).tolist()  # one synchronisation with the device
         bad = [micro for micro, loss in zip(micro_batches, values, strict=True) if not math.isfinite(loss)]
         if bad:
@@ -170,29 +184,44 @@ class ReportModule(L.LightningModule):
             raise NonFiniteLossError(self.global_step, [s.example.image_id for s in batch.samples])
         return norm
 
+    def _step(self, optimizer: Any) -> None:
+        try:
+            optimizer.step()
+        except torch.OutOfMemoryError as error:
+            # Not to be repeated: some parameters may have moved already.
+            raise OutOfMemoryError(
+                f"out of memory in the optimiser at step {self.global_step} ({_first_line(error)}): lower adapter.r or "
+                "trainer.micro_batch_size, or use optimizer=paged_adamw_8bit"
+            ) from error
+
     # --- checkpoints ---
 
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
-        """What is trained, by name; the base model is in no checkpoint."""
-        return {name: p.detach() for name, p in self.named_parameters() if p.requires_grad}
+        """The adapter, by name; the base model is in no checkpoint."""
+        return {f"model.{name}": p.detach() for name, p in adapter_parameters(self.model).items()}
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> None:
-        """Puts trained parameters back.
+        """Puts the adapter's parameters back.
 
         Raises:
-            DataError: the model trains other parameters, or some of another shape.
+            DataError: the model has another adapter, or one of another shape.
         """
-        trained = self.state_dict()
-        shapes, stored = ({name: p.shape for name, p in state.items()} for state in (trained, state_dict))
+        adapter = self.state_dict()
+        shapes, stored = ({name: p.shape for name, p in state.items()} for state in (adapter, state_dict))
         if differing := sorted(name for name in shapes.keys() | stored.keys() if shapes.get(name) != stored.get(name)):
             raise DataError(
                 f"the checkpoint is one of another adapter: {len(differing)} tensors differ, such as {differing[0]}"
             )
-        for name, parameter in trained.items():
+        for name, parameter in adapter.items():
             parameter.copy_(state_dict[name])
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint[HEADER] = header() | {"micro_batch_size": self.micro_batch_size, "halved": self.halved}
+        checkpoint[HEADER] = header() | {
+            "asked_micro_batch_size": self.settings.micro_batch_size,
+            "micro_batch_size": self.micro_batch_size,
+            "halved": self.halved,
+            "allocation": allocation_state(self.model),
+        }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         planned = self.settings.total_steps(self.trainer.datamodule.batches_per_epoch)  # type: ignore[attr-defined]
@@ -203,7 +232,10 @@ class ReportModule(L.LightningModule):
                     f"trainer.max_steps or max_epochs now make {planned}"
                 )
         stored = checkpoint[HEADER]
-        self.micro_batch_size, self.halved = stored["micro_batch_size"], stored["halved"]
+        self.halved = stored["halved"]
+        if stored["asked_micro_batch_size"] == self.settings.micro_batch_size:  # else the user knows better
+            self.micro_batch_size = stored["micro_batch_size"]
+        restore_allocation(self.model, stored["allocation"])
 
     # --- evaluation ---
 
@@ -245,9 +277,31 @@ class ReportModule(L.LightningModule):
         )
         return written
 
+    def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, float | None]:
+        """The loss of every image's report, in nats per token, by ImageID; None for an image that is broken."""
+        losses: dict[str, float | None] = {image.image_id: None for image in batch.broken}
+        if not batch.samples:
+            return losses
+        together = batch.padded().to(self.device)
+        try:
+            means = supervised_loss_means(base_model(self.model), together.inputs, together.labels).tolist()
+        except torch.OutOfMemoryError as error:
+            raise OutOfMemoryError(
+                f"out of memory with {len(batch)} samples together: give a smaller --batch-size"
+            ) from error
+        losses |= {sample.example.image_id: mean for sample, mean in zip(together.samples, means, strict=True)}
+        if bad := [name for name, loss in losses.items() if loss is not None and not math.isfinite(loss)]:
+            raise DataError(f"the loss of {', '.join(bad)} is not finite: look at the run's adapter and these images")
+        return losses
+
     def on_validation_epoch_end(self) -> None:
         metrics = structured_metrics(self.scored, bootstrap=0)
         self.log_dict({f"val/{name}": metrics.headline(name) for name in VALIDATION_METRICS}, prog_bar=True)
+        self.log_dict(self._place())
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]
 
 
 def _step_seed(seed: int, step: int) -> int:

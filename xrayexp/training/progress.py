@@ -54,6 +54,9 @@ class PlainProgress(ProgressBar):
     def on_test_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any) -> None:
         self._evaluated("evaluation", trainer, pl_module, args[2], sum(trainer.num_test_batches))
 
+    def on_predict_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any) -> None:
+        self._evaluated("losses", trainer, pl_module, args[2], sum(trainer.num_predict_batches))
+
     def _evaluated(
         self, name: str, trainer: L.Trainer, module: L.LightningModule, batch_idx: int, batches: float
     ) -> None:

@@ -1,0 +1,84 @@
+"""The model of torch's caching allocator."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from xrayexp.memory.allocator import MIB, CachingAllocator, reserved_peak, rounded
+from xrayexp.memory.trace import Event
+
+SIZES = st.one_of(st.integers(1, 3 * MIB), st.integers(1, 64 * MIB))
+
+
+@st.composite
+def histories(draw: st.DrawFn) -> list[Event]:
+    """Allocations and releases in an order that a program could make."""
+    events: list[Event] = []
+    live: list[int] = []
+    for number, size in enumerate(draw(st.lists(SIZES, min_size=1, max_size=40))):
+        events.append(Event(number, size, ""))
+        live.append(number)
+        while live and draw(st.booleans()):
+            events.append(Event(live.pop(draw(st.integers(0, len(live) - 1))), 0, ""))
+    return events
+
+
+def live_peak(events: Sequence[Event]) -> int:
+    live: dict[int, int] = {}
+    peak = 0
+    for event in events:
+        if event.size:
+            live[event.block] = rounded(event.size)
+        else:
+            del live[event.block]
+        peak = max(peak, sum(live.values()))
+    return peak
+
+
+@given(histories())
+def test_no_less_than_lives_and_no_more_than_everything(events: list[Event]) -> None:
+    reserved = reserved_peak(events)
+    assert reserved >= live_peak(events)
+    everything = sum(max(20 * MIB, event.size + 2 * MIB) for event in events if event.size)
+    assert reserved <= everything
+    assert reserved % (2 * MIB) == 0
+
+
+@given(histories())
+def test_what_was_freed_is_used_again(events: list[Event]) -> None:
+    """The same history a second time, after everything was freed, needs no new segment."""
+    ends = {event.block for event in events if not event.size}
+    closed = [*events, *(Event(event.block, 0, "") for event in events if event.size and event.block not in ends)]
+    again = [Event(event.block + 1000, event.size, "") for event in closed]
+    assert reserved_peak([*closed, *again]) == reserved_peak(closed)
+
+
+@pytest.mark.parametrize(
+    "size,segment",
+    [
+        (1, 2 * MIB),
+        (MIB, 2 * MIB),
+        (MIB + 1, 20 * MIB),
+        (10 * MIB - 512, 20 * MIB),
+        (10 * MIB, 10 * MIB),
+        (21 * MIB, 22 * MIB),
+    ],
+)
+def test_sizes_of_segments(size: int, segment: int) -> None:
+    assert reserved_peak([Event(0, size, "")]) == segment
+
+
+def test_small_blocks_share_a_segment_and_large_ones_leave_rests() -> None:
+    allocator = CachingAllocator()
+    for key in range(4096):
+        allocator.allocate(key, 512)
+    assert allocator.reserved == 2 * MIB
+    allocator.allocate(-1, 12 * MIB)
+    allocator.release(-1)
+    allocator.allocate(-2, 6 * MIB)  # cut from the 12 MiB
+    allocator.allocate(-3, 6 * MIB)  # and its rest
+    assert allocator.reserved == 14 * MIB

@@ -1,0 +1,132 @@
+"""Plans: of the full-size model, from the cache, with what fits instead, before a training and after it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from omegaconf import DictConfig
+
+from xrayexp import planning
+from xrayexp.cli import main
+from xrayexp.errors import UserError
+from xrayexp.memory.plan import Constants, Forecast, Peak
+from xrayexp.planning import Plan, Planner, checked
+from xrayexp.settings import Settings
+
+Compose = Callable[..., DictConfig]
+GPU = ["trainer.accelerator=gpu", "memory=budget_12gb", "optimizer=adamw"]
+
+
+def settings_of(compose: Compose, tmp_path: Path, *overrides: str) -> Settings:
+    return Settings.from_config(compose(*GPU, f"memory.cache_dir={tmp_path}", *overrides))
+
+
+def forecast(gib: float, extra: float = 0.0) -> Forecast:
+    peak = Peak(gib, gib * (1 + extra), {"weights": gib})
+    return Forecast(peak, Peak(0.1, 0.1, {}), context_gib=0.5, calibrated_on=())
+
+
+def test_verdicts() -> None:
+    assert forecast(10.0).verdict(12.0) == "fits"
+    assert forecast(11.0).verdict(12.0) == "risky"
+    assert forecast(9.0, extra=0.3).verdict(12.0) == "risky"
+    assert forecast(12.5).verdict(12.0) == "does not fit"
+    assert forecast(12.5).verdict(24.0) == "fits"
+    assert Forecast.from_json(json.loads(json.dumps(forecast(1.0).to_json()))) == forecast(1.0)
+
+
+def test_what_a_plan_says() -> None:
+    plan = Plan(forecast(12.5), 12.0, (planning.Change(("trainer.micro_batch_size=1",), forecast(8.0)),))
+    assert plan.sentence == "memory: about 13.0 of 12 GiB (estimated, not calibrated on a GPU): does not fit"
+    assert plan.advice == "What would fit: trainer.micro_batch_size=1 (8.5 GiB)."
+    calibrated = Plan(replace(forecast(12.5), calibrated_on=("NVIDIA L4",)), 12.0, ())
+    assert "calibrated on NVIDIA L4" in calibrated.sentence
+    assert calibrated.advice == "No smaller micro-batch, rank or length alone makes it fit."
+
+
+def test_constants_are_estimates_until_a_gpu_was_measured() -> None:
+    assert Constants.read().context_gib > 0
+
+
+def test_a_plan_is_kept(compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = settings_of(compose, tmp_path)
+    first = Planner(settings).forecast(settings)
+    monkeypatch.setattr(planning, "_build", None)  # nothing is built again
+    assert Planner(settings).forecast(settings) == first
+    [kept] = (tmp_path / "plans").iterdir()
+    assert kept.suffix == ".json"
+    other = replace(settings, trainer=replace(settings.trainer, micro_batch_size=3))
+    with pytest.raises(TypeError):
+        Planner(settings).forecast(other)
+
+
+@pytest.mark.parametrize(
+    "more, less",
+    [
+        (["trainer.micro_batch_size=8"], ["trainer.micro_batch_size=2"]),
+        (["adapter.r=64"], ["adapter.r=4"]),
+        (["model.max_length=256"], ["model.max_length=128"]),
+        (["trainer.gradient_checkpointing=false"], ["trainer.gradient_checkpointing=true"]),
+        (["optimizer=adamw"], ["optimizer=paged_adamw_8bit"]),
+        (["quantization=none"], ["quantization=nf4"]),
+    ],
+)
+def test_what_costs_memory(compose: Compose, tmp_path: Path, more: Sequence[str], less: Sequence[str]) -> None:
+    planned = [settings_of(compose, tmp_path, *overrides) for overrides in (more, less)]
+    large, small = (Planner(settings).forecast(settings).training.allocated for settings in planned)
+    assert large > small
+
+
+def test_a_training_that_does_not_fit_is_stopped(compose: Compose, tmp_path: Path) -> None:
+    settings = settings_of(compose, tmp_path, "memory.budget_gib=0.546", "trainer.micro_batch_size=16")
+    with pytest.raises(UserError, match=r"does not fit.*memory=off"):
+        checked(settings)
+    assert checked(replace(settings, memory=replace(settings.memory, budget_gib=None))) == (
+        replace(settings, memory=replace(settings.memory, budget_gib=None)),
+        None,
+    )
+    on_cpu = replace(settings, trainer=replace(settings.trainer, accelerator="cpu"))
+    assert checked(on_cpu) == (on_cpu, None)
+
+
+def test_the_largest_micro_batch_that_fits(compose: Compose, tmp_path: Path) -> None:
+    settings = settings_of(compose, tmp_path, "trainer.auto_batch=true", "trainer.effective_batch_size=8")
+    chosen, plan = checked(settings)
+    assert chosen.trainer.micro_batch_size == 8
+    assert plan is not None
+    assert plan.verdict == "fits"
+    tight = replace(settings, memory=replace(settings.memory, budget_gib=0.1))
+    with pytest.raises(UserError, match="not even one sample"):
+        checked(tight)
+
+
+def test_the_command(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    arguments = ["plan", f"data.cache_dir={tmp_path}", "adapter=dora"]
+    assert main(arguments) == 0
+    out = capsys.readouterr().out
+    assert "adapter=dora" in out
+    assert "workspaces" in out
+    assert "estimated, not calibrated on a GPU" in out
+    assert main([*arguments, "--gib", "0.5"]) == 1
+    assert "does not fit" in capsys.readouterr().out
+    assert main([*arguments, "adapter.r=0"]) == 2
+    with pytest.raises(SystemExit):
+        main(["plan", "--gib", "0"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["lora", "dora", "delora"])
+def test_medgemma_fits_a_card_of_12_gb(compose: Compose, tmp_path: Path, method: str) -> None:
+    """Rank 32 on the language model, micro-batches of 4 samples of 1024 tokens."""
+    overrides = ["model=medgemma15", f"adapter={method}", "trainer.micro_batch_size=4", f"memory.cache_dir={tmp_path}"]
+    settings = Settings.from_config(compose(*overrides))
+    assert (settings.adapter.r, settings.model.max_length, settings.adapter.target) == (32, 1024, "language")
+    plan = Planner(settings).plan(12.0)
+    assert plan.verdict == "fits"
+    assert sum(plan.forecast.training.parts.values()) == pytest.approx(plan.forecast.training.allocated)
+    weights = plan.forecast.training.parts
+    assert 2.8 < weights["embeddings"] + weights["quantised and other weights"] < 3.2  # measured once: 2.95 GiB

@@ -1,0 +1,263 @@
+"""The memory of a run, predicted from its settings: the skeleton of its model, its adapter, its step."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from hashlib import blake2b
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from xrayexp import __version__
+from xrayexp.errors import UserError
+from xrayexp.memory.plan import Constants, Forecast, Peak, Verdict
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+
+    from xrayexp.settings import Settings
+
+log = logging.getLogger(__name__)
+
+TRACED = ("torch", "transformers", "peft", "bitsandbytes")  # whose code decides what a step allocates
+MANY_STEPS = 1000  # for methods with phases: those of the beginning count
+FEWEST_TOKENS = 256  # the shortest reports that a suggestion may cut to, beside the image
+
+
+@dataclass(frozen=True)
+class Change:
+    """Other settings, and what they would need."""
+
+    overrides: tuple[str, ...]
+    forecast: Forecast
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The forecast of a run.
+
+    Attributes:
+        forecast: what it needs.
+        budget_gib: the memory of the card.
+        nearest: the nearest settings that fit, where these do not.
+    """
+
+    forecast: Forecast
+    budget_gib: float
+    nearest: tuple[Change, ...]
+
+    @property
+    def verdict(self) -> Verdict:
+        """Whether it fits."""
+        return self.forecast.verdict(self.budget_gib)
+
+    def to_json(self) -> dict[str, Any]:
+        """For memory.json in the run folder."""
+        return {"budget_gib": self.budget_gib, "verdict": self.verdict, **self.forecast.to_json()}
+
+    @property
+    def sentence(self) -> str:
+        """The forecast in one line."""
+        needed, calibrated = self.forecast.card_gib, self.forecast.calibrated_on
+        source = f"calibrated on {', '.join(calibrated)}" if calibrated else "estimated, not calibrated on a GPU"
+        return f"memory: about {needed:.1f} of {self.budget_gib:g} GiB ({source}): {self.verdict}"
+
+    @property
+    def advice(self) -> str:
+        """What would fit."""
+        if not self.nearest:
+            return "No smaller micro-batch, rank or length alone makes it fit."
+        options = [f"{' '.join(c.overrides)} ({c.forecast.card_gib:.1f} GiB)" for c in self.nearest]
+        return f"What would fit: {', or '.join(options)}."
+
+
+def checked(settings: Settings) -> tuple[Settings, Plan | None]:
+    """Settings that are predicted to fit, with `trainer.auto_batch` carried out; and their plan.
+
+    Nothing is predicted for a CPU, or without `memory.budget_gib`.
+
+    Raises:
+        UserError: they do not fit; says what would.
+    """
+    budget = settings.memory.budget_gib
+    if budget is None or settings.trainer.accelerator != "gpu":
+        return settings, None
+    planner = Planner(settings)
+    if settings.trainer.auto_batch:
+        size = planner.largest_micro_batch(budget)
+        if size is None:
+            raise UserError(f"trainer.auto_batch=true: not even one sample is predicted to fit into {budget:g} GiB")
+        log.info("trainer.auto_batch: micro-batches of %d", size)
+        settings = _with_micro_batch(settings, size)
+        planner.settings = settings
+    plan = planner.plan(budget)
+    log.info("%s", plan.sentence)
+    if plan.verdict == "does not fit":
+        raise UserError(
+            f"{plan.sentence}. {plan.advice} For a larger card set memory.budget_gib, to try it all the same memory=off"
+        )
+    return settings, plan
+
+
+class Planner:
+    """Predicts the memory of variants of one run; models that several of them share are built once.
+
+    Args:
+        settings: of the run. `memory.cache_dir` keeps what was predicted.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._models: dict[str, PeftModel] = {}
+
+    def plan(self, budget_gib: float) -> Plan:
+        """The forecast for a card, with what fits instead."""
+        forecast = self.forecast(self.settings)
+        fits = forecast.verdict(budget_gib) == "fits"
+        return Plan(forecast, budget_gib, () if fits else tuple(self._nearest(budget_gib)))
+
+    def largest_micro_batch(self, budget_gib: float) -> int | None:
+        """The largest micro-batch, a power of two up to the effective batch, that is predicted to fit."""
+        trainer = self.settings.trainer
+        sizes = [2**power for power in range(trainer.effective_batch_size.bit_length())]
+        fitting = None
+        for size in sizes:
+            if self.forecast(_with_micro_batch(self.settings, size)).verdict(budget_gib) != "fits":
+                break
+            fitting = size
+        return fitting
+
+    def forecast(self, settings: Settings) -> Forecast:
+        """What a variant needs; from the cache where it was predicted before."""
+        kept = self._kept_file(settings)
+        if kept is not None and kept.exists():
+            return Forecast.from_json(json.loads(kept.read_text(encoding="utf-8")))
+        forecast = self._trace(settings)
+        if kept is not None:
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            temporary = kept.with_suffix(".tmp")
+            temporary.write_text(json.dumps(forecast.to_json(), indent=1), encoding="utf-8")
+            temporary.replace(kept)
+        return forecast
+
+    def _nearest(self, budget_gib: float) -> Iterator[Change]:
+        """One setting lowered until it fits, for each of those that can be."""
+        for steps in (_smaller_micro_batches, _lower_ranks, _shorter_samples):
+            for override, variant in steps(self.settings):
+                forecast = self.forecast(variant)
+                if forecast.verdict(budget_gib) == "fits":
+                    yield Change((override,), forecast)
+                    break
+
+    def _trace(self, settings: Settings) -> Forecast:
+        from xrayexp.memory.optimizer_state import bytes_per_number
+        from xrayexp.memory.step import StepShape, trace_generation, trace_step
+
+        trainer, constants = settings.trainer, Constants.read()
+        model = self._model(settings)
+        trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        each = bytes_per_number(settings.optimizer())
+        image = int(model.config.mm_tokens_per_image)  # type: ignore[union-attr]
+        tokens = settings.model.max_length
+        shape = StepShape(
+            samples=min(trainer.micro_batch_size, trainer.effective_batch_size),
+            tokens=tokens,
+            supervised=settings.memory.supervised_tokens or max(1, tokens - image),
+            accumulates=trainer.effective_batch_size > trainer.micro_batch_size,
+            chunk=trainer.loss_chunk,
+        )
+        autocast = trainer.dtype if trainer.precision.endswith("mixed") else None
+        states = [round(each * parameter.numel()) for parameter in trained]
+        prompt = max(image + 1, tokens - settings.model.max_new_tokens)
+        training = trace_step(model, shape, autocast=autocast, state_bytes=states)
+        generation = trace_generation(
+            model, trainer.eval_batch_size, prompt, settings.model.max_new_tokens, autocast=autocast
+        )
+        peaks = [Peak.of(recording, constants) for recording in (training, generation)]
+        return Forecast(*peaks, constants.context_gib, constants.calibrated_on)
+
+    def _model(self, settings: Settings) -> PeftModel:
+        key = _digest([*_model_facts(settings)])
+        if key not in self._models:
+            self._models = {key: _build(settings)}  # one at a time: each is half a gigabyte of Python objects
+        return self._models[key]
+
+    def _kept_file(self, settings: Settings) -> Path | None:
+        folder = settings.memory.cache_dir
+        if folder is None:
+            return None
+        trainer = settings.trainer
+        facts = [
+            *_model_facts(settings),
+            settings.model.max_new_tokens,
+            settings.memory.supervised_tokens,
+            settings.cfg["optimizer"],
+            trainer.micro_batch_size, trainer.effective_batch_size, trainer.eval_batch_size, trainer.loss_chunk,
+            Constants.read().__dict__,
+            __version__,
+        ]  # fmt: skip
+        facts += [version(name) for name in TRACED]
+        return Path(folder).expanduser() / "plans" / f"{_digest(facts)}.json"
+
+
+def _model_facts(settings: Settings) -> list[Any]:
+    """What decides the skeleton and the traced code, but for sizes of batches."""
+    trainer, model = settings.trainer, settings.model
+    return [
+        model.pretrained, model.architecture, model.attention, model.max_length,
+        settings.quantization.config, settings.adapter.__dict__, trainer.precision, trainer.gradient_checkpointing,
+    ]  # fmt: skip
+
+
+def _digest(facts: list[Any]) -> str:
+    return blake2b(json.dumps(facts, default=str).encode(), digest_size=8).hexdigest()
+
+
+def _build(settings: Settings) -> PeftModel:
+    from xrayexp.adapters.attach import attach_adapter, base_model
+    from xrayexp.memory.device_semantics import CUDA
+    from xrayexp.memory.step import as_on
+    from xrayexp.models.loading import enable_gradient_checkpointing
+    from xrayexp.models.skeleton import load_config, skeleton
+
+    config = load_config(settings.model.pretrained, settings.model.architecture)
+    base = skeleton(
+        config,
+        quantization=settings.quantization_config(),
+        dtype=settings.trainer.dtype,
+        attention=settings.model.attention,
+    )
+    with as_on(CUDA):
+        model = attach_adapter(base, settings.adapter, total_steps=MANY_STEPS)
+    if settings.trainer.gradient_checkpointing:
+        enable_gradient_checkpointing(base_model(model))
+    return model.train()
+
+
+def _with_micro_batch(settings: Settings, size: int) -> Settings:
+    return replace(settings, trainer=replace(settings.trainer, micro_batch_size=size))
+
+
+def _smaller_micro_batches(settings: Settings) -> Iterator[tuple[str, Settings]]:
+    size = settings.trainer.micro_batch_size
+    while size > 1:
+        size = -(-size // 2)
+        yield f"trainer.micro_batch_size={size}", _with_micro_batch(settings, size)
+
+
+def _lower_ranks(settings: Settings) -> Iterator[tuple[str, Settings]]:
+    rank = settings.adapter.r
+    while rank > 1:
+        rank //= 2
+        peft = {**settings.adapter.peft, **({"r": rank} if "r" in settings.adapter.peft else {})}
+        yield f"adapter.r={rank}", replace(settings, adapter=replace(settings.adapter, r=rank, peft=peft))
+
+
+def _shorter_samples(settings: Settings) -> Iterator[tuple[str, Settings]]:
+    length = settings.model.max_length
+    while length - 128 >= 2 * FEWEST_TOKENS:
+        length -= 128
+        yield f"model.max_length={length}", replace(settings, model=replace(settings.model, max_length=length))
