@@ -21,24 +21,24 @@ Step = Callable[[], None]
 
 def adapted(method: str, inside: int, outside: int, rank: int, dtype: torch.dtype, device: torch.device) -> Any:
     """A NF4 layer that computes in `dtype`, with an adapter in float32 that is no longer at its start."""
-    import bitsandbytes as bnb
+    from bitsandbytes.nn.modules import Linear4bit, Params4bit
     from peft import DeloraConfig, LoraConfig, get_peft_model
 
     torch.manual_seed(0)
-    layer = bnb.nn.Linear4bit(inside, outside, bias=False, compute_dtype=dtype, quant_type="nf4")
+    layer: Any = Linear4bit(inside, outside, bias=False, compute_dtype=dtype, quant_type="nf4")
     weight = 0.02 * torch.randn(outside, inside, dtype=dtype)
-    layer.weight = bnb.nn.Params4bit(weight, requires_grad=False, quant_type="nf4")
-    layer.support_avx512bf16_for_cpu = False  # type: ignore[assignment]  # as xrayexp.models.loading does, and why
-    net = torch.nn.Sequential()
+    layer.weight = Params4bit(weight, requires_grad=False, quant_type="nf4")
+    layer.support_avx512bf16_for_cpu = False  # as xrayexp.models.loading does, and why
+    net: Any = torch.nn.Sequential()
     net.add_module("layer", layer.to(device))
-    net.is_loaded_in_4bit = True  # type: ignore[assignment]
+    net.is_loaded_in_4bit = True
     config: Any
     if method == DELORA:
         config = DeloraConfig(r=rank, target_modules=["layer"])
     else:
         config = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=["layer"], use_dora=method != LORA)
     with quantized_delora():
-        model = get_peft_model(net, config)  # type: ignore[arg-type]
+        model = get_peft_model(net, config)
     if method == DORA:
         assert factor_dora(model) == 1
         init_magnitude(model)
@@ -89,7 +89,8 @@ def _seconds(step: Step, device: torch.device) -> float:
         step()
         end.record()
         torch.cuda.synchronize(device)
-        return begin.elapsed_time(end) / 1000
+        seconds: float = begin.elapsed_time(end) / 1000
+        return seconds
     started = time.perf_counter()
     step()
     return time.perf_counter() - started
@@ -108,7 +109,8 @@ def transient_mib(step: Step, device: torch.device) -> float:
 
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         step()
-    assert profiler.profiler is not None and profiler.profiler.kineto_results is not None
+    assert profiler.profiler is not None
+    assert profiler.profiler.kineto_results is not None
     events = [event for event in profiler.profiler.kineto_results.events() if event.name() == "[memory]"]
     now = peak = 0
     for event in sorted(events, key=lambda event: event.start_ns()):

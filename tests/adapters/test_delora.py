@@ -9,6 +9,7 @@ from typing import Any
 import bitsandbytes as bnb
 import pytest
 import torch
+from bitsandbytes.nn.modules import Int8Params, Linear4bit, Linear8bitLt, Params4bit
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from peft import DeloraConfig, LoraConfig, PeftModel, PeftType, get_peft_model, get_peft_model_state_dict
@@ -22,40 +23,40 @@ IN, OUT = 128, 96
 STORAGE = [("4bit", torch.uint8), ("4bit", torch.bfloat16), ("8bit", torch.uint8)]
 
 
-def net(kind: str, storage: torch.dtype, dtype: torch.dtype, seed: int = 0) -> torch.nn.Sequential:
+def net(kind: str, storage: torch.dtype, dtype: torch.dtype, seed: int = 0) -> Any:
     generator = torch.Generator().manual_seed(seed)
     weight = (0.05 * torch.randn(OUT, IN, generator=generator)).to(dtype)
-    layer: torch.nn.Linear
+    layer: Any
     if kind == "4bit":
-        layer = bnb.nn.Linear4bit(
+        layer = Linear4bit(
             IN, OUT, bias=True, compute_dtype=dtype, quant_type="nf4", quant_storage=storage,
         )  # fmt: skip
-        layer.weight = bnb.nn.Params4bit(weight, requires_grad=False, quant_type="nf4", quant_storage=storage)
-        layer.support_avx512bf16_for_cpu = False  # type: ignore[assignment]
+        layer.weight = Params4bit(weight, requires_grad=False, quant_type="nf4", quant_storage=storage)
+        layer.support_avx512bf16_for_cpu = False
     else:
-        layer = bnb.nn.Linear8bitLt(IN, OUT, bias=True, has_fp16_weights=False)
-        layer.weight = bnb.nn.Int8Params(weight, requires_grad=False)
+        layer = Linear8bitLt(IN, OUT, bias=True, has_fp16_weights=False)
+        layer.weight = Int8Params(weight, requires_grad=False)
     layer.bias = torch.nn.Parameter(torch.randn(OUT, generator=generator).to(dtype))
-    whole = torch.nn.Sequential()
+    whole: Any = torch.nn.Sequential()
     whole.add_module("layer", layer.to("cpu"))
     return whole.requires_grad_(False)
 
 
-def numbers(layer: Any) -> Tensor:
+def numbers(layer: Any) -> Any:
     """What the quantised weight stands for, [OUT, IN]."""
-    if isinstance(layer, bnb.nn.Linear4bit):
+    if type(layer).__name__ == "Linear4bit":
         return bnb.functional.dequantize_4bit(layer.weight.data, layer.weight.quant_state)
     scales = layer.weight.SCB if layer.state.SCB is None else layer.state.SCB
     return bnb.functional.int8_vectorwise_dequant(layer.weight.data, scales)
 
 
-def dequantized(quantized: torch.nn.Sequential) -> torch.nn.Sequential:
+def dequantized(quantized: Any) -> Any:
     """The same net on plain layers."""
     [layer] = quantized
     weight = numbers(layer)
-    plain = torch.nn.Linear(IN, OUT, dtype=weight.dtype)
-    plain.weight.data, plain.bias.data = weight, layer.bias.data.clone()  # type: ignore[assignment]
-    whole = torch.nn.Sequential()
+    plain: Any = torch.nn.Linear(IN, OUT, dtype=weight.dtype)
+    plain.weight.data, plain.bias.data = weight, layer.bias.data.clone()
+    whole: Any = torch.nn.Sequential()
     whole.add_module("layer", plain)
     return whole.requires_grad_(False)
 
@@ -64,7 +65,7 @@ def adapted(base: torch.nn.Module, rank: int = 8, seed: int = 0) -> PeftModel:
     """With an adapter that is no longer at its start."""
     torch.manual_seed(seed)
     with quantized_delora():
-        model = get_peft_model(base, DeloraConfig(r=rank, target_modules=["layer"]))  # type: ignore[arg-type]
+        model = get_peft_model(base, DeloraConfig(r=rank, target_modules=["layer"]))
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -134,6 +135,7 @@ def test_parameters_are_float32_and_finite(kind: str, storage: torch.dtype, dtyp
 @pytest.mark.parametrize("kind, storage", STORAGE)
 def test_merging_requantises_the_sum(kind: str, storage: torch.dtype) -> None:
     model = adapted(net(kind, storage, torch.float32))
+    layer: Any
     [layer] = [module for module in model.modules() if isinstance(module, QuantizedDeloraLinear)]
     before = numbers(layer.get_base_layer())
     delta = layer.get_delta_weight("default").detach()
@@ -150,7 +152,7 @@ def test_merging_requantises_the_sum(kind: str, storage: torch.dtype) -> None:
     back = numbers(layer.get_base_layer())
     torch.testing.assert_close(back, before, rtol=0, atol=2 * step * float((before + delta).abs().max()))
     assert (back - before).norm() < 0.5 * delta.norm()
-    assert isinstance(layer.get_base_layer(), bnb.nn.Linear4bit | bnb.nn.Linear8bitLt)
+    assert isinstance(layer.get_base_layer(), Linear4bit | Linear8bitLt)
 
 
 @pytest.mark.parametrize("kind, storage", STORAGE)
@@ -173,7 +175,7 @@ def test_several_adapters_copies_and_switching_off(kind: str, storage: torch.dty
 
 def test_peft_is_as_before_afterwards() -> None:
     with quantized_delora():
-        other = get_peft_model(torch.nn.Sequential(torch.nn.Linear(4, 4)), LoraConfig(target_modules=["0"]))  # type: ignore[arg-type]
+        other = get_peft_model(torch.nn.Sequential(torch.nn.Linear(4, 4)), LoraConfig(target_modules=["0"]))
     assert PEFT_TYPE_TO_TUNER_MAPPING[PeftType.DELORA] is DeloraModel
     with pytest.raises(ZeroDivisionError), quantized_delora():
         _ = 1 / 0
@@ -186,4 +188,4 @@ def test_the_interface_of_peft_is_the_one_that_was_overridden() -> None:
     create = inspect.signature(DeloraModel._create_new_module)
     assert list(create.parameters) == ["delora_config", "adapter_name", "target", "kwargs"]
     with pytest.raises(RuntimeError):
-        get_peft_model(net("4bit", torch.uint8, torch.float32), DeloraConfig(target_modules=["layer"]))  # type: ignore[arg-type]
+        get_peft_model(net("4bit", torch.uint8, torch.float32), DeloraConfig(target_modules=["layer"]))

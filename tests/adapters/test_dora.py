@@ -14,6 +14,8 @@ from typing import Any
 import bitsandbytes as bnb
 import pytest
 import torch
+from bitsandbytes.nn.modules import Int8Params, Linear4bit, Linear8bitLt, Params4bit
+from bitsandbytes.optim.adamw import AdamW8bit
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
@@ -51,19 +53,17 @@ class Case:
         generator = torch.Generator().manual_seed(1000 * self.seed + stream)
         return torch.randn(shape, generator=generator).to(dtype or self.dtype)
 
-    def base(self) -> torch.nn.Linear:
+    def base(self) -> Any:
         weight = (0.05 * self.random(self.outside, self.inside, stream=0, dtype=FP32)).to(self.dtype)
         bias = self.random(self.outside, stream=1) if self.bias else None
-        layer: torch.nn.Linear
+        layer: Any
         if self.kind == "4bit":
-            layer = bnb.nn.Linear4bit(
-                self.inside, self.outside, bias=self.bias, compute_dtype=self.dtype, quant_type="nf4"
-            )
-            layer.weight = bnb.nn.Params4bit(weight, requires_grad=False, quant_type="nf4")
-            layer.support_avx512bf16_for_cpu = False  # type: ignore[assignment]
+            layer = Linear4bit(self.inside, self.outside, bias=self.bias, compute_dtype=self.dtype, quant_type="nf4")
+            layer.weight = Params4bit(weight, requires_grad=False, quant_type="nf4")
+            layer.support_avx512bf16_for_cpu = False
         elif self.kind == "8bit":
-            layer = bnb.nn.Linear8bitLt(self.inside, self.outside, bias=self.bias, has_fp16_weights=False)
-            layer.weight = bnb.nn.Int8Params(weight, requires_grad=False)
+            layer = Linear8bitLt(self.inside, self.outside, bias=self.bias, has_fp16_weights=False)
+            layer.weight = Int8Params(weight, requires_grad=False)
         else:
             layer = torch.nn.Linear(self.inside, self.outside, bias=self.bias)
             layer.weight = torch.nn.Parameter(weight)
@@ -78,12 +78,12 @@ class Case:
         )  # fmt: skip
 
     def model(self, factored: bool, **options: Any) -> PeftModel:
-        net = torch.nn.Sequential()
+        net: Any = torch.nn.Sequential()
         net.add_module("layer", self.base())
-        net.is_loaded_in_4bit = self.kind == "4bit"  # type: ignore[assignment]
-        net.is_loaded_in_8bit = self.kind == "8bit"  # type: ignore[assignment]
+        net.is_loaded_in_4bit = self.kind == "4bit"
+        net.is_loaded_in_8bit = self.kind == "8bit"
         torch.manual_seed(self.seed)  # for A
-        model = get_peft_model(net, self.config(**options))  # type: ignore[arg-type]
+        model = get_peft_model(net, self.config(**options))
         self.move(model)
         if factored:
             assert factor_dora(model) == 1
@@ -113,7 +113,7 @@ class Case:
         y.backward(self.random(*y.shape, stream=3).to(y.dtype))
         gradients = {name.split(".")[-3]: p.grad for name, p in model.named_parameters() if p.grad is not None}
         assert x.grad is not None
-        return {"y": y.detach(), "x": x.grad} | gradients  # type: ignore[operator]
+        return {"y": y.detach(), "x": x.grad} | gradients
 
 
 CASES = st.builds(
@@ -155,13 +155,13 @@ def require_equal(
 def fused(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Grows by one entry, the number of rows, with each call of the fused function."""
     calls: list[int] = []
-    apply = DoraFunction.apply
+    apply: Any = DoraFunction.apply
 
-    def counted(x: Tensor, *rest: Any) -> Tensor:
+    def counted(x: Tensor, *rest: Any) -> Any:
         calls.append(len(x))
-        return apply(x, *rest)  # type: ignore[no-any-return]
+        return apply(x, *rest)
 
-    monkeypatch.setattr(dora.DoraFunction, "apply", counted)
+    monkeypatch.setattr(DoraFunction, "apply", counted)
     return calls
 
 
@@ -194,7 +194,7 @@ def reference(case: Case, model: PeftModel) -> dict[str, Tensor]:
     ratio = leaves["lora_magnitude_vector"] / full.detach().norm(dim=1)
     y = leaves["x"] @ (ratio[:, None] * full).t()
     y.backward(case.random(*y.shape, stream=3).double())
-    return {"y": y.detach()} | {name: leaf.grad for name, leaf in leaves.items()}  # type: ignore[dict-item]
+    return {"y": y.detach()} | {name: leaf.grad for name, leaf in leaves.items()}
 
 
 def test_under_autocast_it_is_no_further_from_float64_than_peft() -> None:
@@ -268,6 +268,7 @@ def test_several_adapters_side_by_side(kind: str, second: dict[str, bool]) -> No
     model = grown(factored=True)
     for active in (["default"], ["other"], ["default", "other"]):
         stock = grown(factored=False)  # PEFT's DoRA on 8-bit layers fails in its second forward pass
+        each: Any
         for each in (model, stock):
             each.base_model.set_adapter(active)
         require_equal(case.run(model), case.run(stock))
@@ -324,7 +325,7 @@ def test_a_norm_does_not_outlive_the_weight() -> None:
 
 OPTIMIZERS: list[Callable[[Any], torch.optim.Optimizer]] = [
     lambda p: torch.optim.AdamW(p, lr=0.05, fused=True),
-    lambda p: bnb.optim.AdamW8bit(p, lr=0.05),  # type: ignore[return-value]
+    lambda p: AdamW8bit(p, lr=0.05),
     lambda p: torch.optim.SGD(p, lr=0.05),
 ]
 
@@ -354,7 +355,7 @@ class Allocations(TorchDispatchMode):
     """The sizes of all new tensors, in bytes."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.bytes: list[int] = []
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -392,11 +393,11 @@ def test_nothing_is_larger_than_the_dequantised_weight(inside: int, outside: int
 def test_a_fresh_adapter_changes_nothing_in_bfloat16() -> None:
     """PEFT's magnitude is rounded to the weight's type."""
     case = Case(**vars(CASE) | {"dtype": BF16})
-    net = torch.nn.Sequential()
+    net: Any = torch.nn.Sequential()
     net.add_module("layer", case.base())
-    net.is_loaded_in_4bit = True  # type: ignore[assignment]
+    net.is_loaded_in_4bit = True
     before = net(case.x())
-    model = get_peft_model(net, case.config())  # type: ignore[arg-type]
+    model = get_peft_model(net, case.config())
     assert factor_dora(model) == 1
     magnitude = lora_layer(model).lora_magnitude_vector["default"].weight
     rounded = magnitude.detach().clone()
@@ -409,10 +410,10 @@ def test_a_fresh_adapter_changes_nothing_in_bfloat16() -> None:
 def test_rows_of_zeros_stay_zeros() -> None:
     """In PEFT their 0 / 0 makes the whole output NaN."""
     case = Case(**vars(CASE) | {"kind": "plain"})
-    net = torch.nn.Sequential()
+    net: Any = torch.nn.Sequential()
     net.add_module("layer", case.base())
-    net.layer.weight[5] = 0  # type: ignore[index, operator]
-    model = get_peft_model(net, case.config())  # type: ignore[arg-type]
+    net.layer.weight[5] = 0
+    model = get_peft_model(net, case.config())
     factor_dora(model)
     found = case.run(model)
     assert not found["y"][..., 5].any()
@@ -453,10 +454,10 @@ def test_hooks_of_the_base_layer_are_called(fused: list[int]) -> None:
 
 
 def test_what_cannot_be_factored_stays_and_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
-    net = torch.nn.Sequential()
+    net: Any = torch.nn.Sequential()
     net.add_module("layer", torch.nn.Conv1d(4, 4, 1))
     with caplog.at_level(logging.WARNING, logger="xrayexp"):
-        model = get_peft_model(net, LoraConfig(r=2, target_modules=["layer"], use_dora=True))  # type: ignore[arg-type]
+        model = get_peft_model(net, LoraConfig(r=2, target_modules=["layer"], use_dora=True))
         assert factor_dora(model) == 0
     assert [record.getMessage() for record in caplog.records if "1 DoRA layers" in record.getMessage()]
     assert model(torch.randn(1, 4, 6)).shape == (1, 4, 6)
@@ -472,6 +473,7 @@ def test_the_interface_of_peft_is_the_one_that_was_overridden() -> None:
     """A release of PEFT that changes it must be looked at."""
     parameters = list(inspect.signature(DoraLinearLayer.forward).parameters)
     assert parameters == ["self", "x", "lora_A", "lora_B", "scaling", "base_layer", "base_result", "adapter_name"]
+    parent: Any
     for parent in dora._FACTORED:
         assert list(inspect.signature(parent.forward).parameters) == ["self", "x", "args", "kwargs"]
 

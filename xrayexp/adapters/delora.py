@@ -69,8 +69,10 @@ class QuantizedDeloraModel(DeloraModel):
     ) -> DeloraLinear:
         base = target.get_base_layer() if isinstance(target, BaseTunerLayer) else target
         if not isinstance(base, Linear4bit | Linear8bitLt):
-            return DeloraModel._create_new_module(delora_config, adapter_name, target, **kwargs)
-        return QuantizedDeloraLinear(target, adapter_name, config=delora_config, **kwargs)
+            plain: DeloraLinear = DeloraModel._create_new_module(delora_config, adapter_name, target, **kwargs)
+            return plain
+        layer: DeloraLinear = QuantizedDeloraLinear(target, adapter_name, config=delora_config, **kwargs)
+        return layer
 
 
 @contextmanager

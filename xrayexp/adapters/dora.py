@@ -35,26 +35,28 @@ class FactoredDoraLinearLayer(DoraLinearLayer):
         self,
         x: Tensor,
         *,
-        lora_A: torch.nn.Module,
-        lora_B: torch.nn.Module,
+        lora_A: Any,
+        lora_B: Any,
         scaling: float,
-        base_layer: torch.nn.Module,
+        base_layer: Any,
         base_result: Tensor | None = None,
         adapter_name: str = "default",
     ) -> Tensor:
         """What DoRA adds to the base layer's output, [..., out]; the arguments are PEFT's."""
         frozen = FrozenWeight.of(base_layer)
         if frozen is None or lora_B.bias is not None:
-            return super().forward(
+            stock: Tensor = super().forward(  # type: ignore[no-untyped-call]
                 x, lora_A=lora_A, lora_B=lora_B, scaling=scaling,
                 base_layer=base_layer, base_result=base_result, adapter_name=adapter_name,
             )  # fmt: skip
+            return stock
         ratio = self.weight / weight_norm(frozen, lora_A.weight, lora_B.weight, scaling)
         if base_result is None:
             base_result = base_layer(x)
         if base_layer.bias is not None:
             base_result = base_result - base_layer.bias
-        return (ratio - 1) * base_result + ratio * lora_B(lora_A(x)) * scaling
+        added: Tensor = (ratio - 1) * base_result + ratio * lora_B(lora_A(x)) * scaling
+        return added
 
 
 def _factored(parent: Any) -> Any:
@@ -92,7 +94,7 @@ FactoredLinear = _factored(Linear)
 _FACTORED = {Linear4bit: FactoredLinear4bit, Linear8bitLt: FactoredLinear8bitLt, Linear: FactoredLinear}
 
 
-@torch.compiler.disable
+@torch.compiler.disable  # type: ignore[untyped-decorator]
 def _fused(layer: Any, x: Tensor) -> Tensor | None:
     """The output of a layer with one active adapter as one function, [..., out]; None where that is not possible."""
     name = _single_dora(layer)
@@ -101,7 +103,7 @@ def _fused(layer: Any, x: Tensor) -> Tensor | None:
     frozen = _passed_by(layer, x, _adapter_dtype(x, layer.lora_A[name].weight))
     if frozen is None:
         return None
-    y = DoraFunction.apply(
+    y: Tensor = DoraFunction.apply(  # type: ignore[no-untyped-call]
         x.to(frozen.dtype).reshape(-1, x.shape[-1]),
         layer.lora_A[name].weight,
         layer.lora_B[name].weight,
@@ -189,6 +191,7 @@ def init_magnitude(model: torch.nn.Module) -> None:
 
     PEFT takes the norm in the weight's type: in bfloat16 it is off by up to 0.4 %, and so is every row's output.
     """
+    layer: Any
     for layer in model.modules():
         if type(layer) in _FACTORED.values():
             for name, magnitude in layer.lora_magnitude_vector.items():

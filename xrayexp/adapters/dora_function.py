@@ -15,11 +15,6 @@ from torch.autograd.function import once_differentiable
 
 from xrayexp.adapters.frozen import FrozenWeight
 
-# Activations are taken in blocks of rows: of so many numbers (256 KiB as float32 on a CPU, which stays in its cache) where
-# they are computed with in float32, and of so many rows before they are multiplied by the weight.
-_CPU_NUMBERS, _NUMBERS = 1 << 16, 1 << 22
-_CPU_ROWS, _ROWS = 128, 2048
-
 
 def weight_norm(frozen: FrozenWeight, a: Tensor, b: Tensor, scaling: float) -> Tensor:
     """||W + s B A|| by rows, [out], in float32, from blocks of rows of W."""
@@ -79,7 +74,7 @@ class DoraFunction(torch.autograd.Function):
             norm = factored_norm(squares, products, a, b, scaling)
             h = x @ low_a.t()  # [rows, rank]
             y = torch.empty_like(base) if ctx.needs_input_grad[3] else base
-            _add_and_scale(base, h, b, scaling, m.float() / norm, y)
+            _add_and_scale(base, h, b, scaling, m.float() / norm, y, _rows_at_a_time(x.shape[1]))
         ctx.save_for_backward(x, h, base if y is not base else None, a, b, m, norm)
         ctx.frozen, ctx.scaling = frozen, scaling
         return y
@@ -93,54 +88,58 @@ class DoraFunction(torch.autograd.Function):
         grad_x = grad_a = grad_b = grad_m = None
         with torch.autocast(grad.device.type, enabled=False):
             ratio = m.float() / norm
-            scale = ctx.scaling * ratio[:, None]  # [out, 1]
             if needed[2] or needed[3]:
-                outer = (grad.t() @ h).float()  # [out, rank]
-                grad_b = (scale * outer).to(b.dtype)
+                grad_b, sums = _gradient_of_b(grad, h, b, ctx.scaling, ratio)
             if needed[3]:
-                change = (outer * b).sum(dim=1).mul_(ctx.scaling)
-                grad_m = ((_column_sums(grad, base) + change) / norm).to(m.dtype)
-            grad_h = grad @ (scale * b).to(grad.dtype)  # [rows, rank]
+                sums += _column_sums(grad, base, _rows_at_a_time(x.shape[1]))
+                grad_m = (sums / norm).to(m.dtype)
+            grad_h = grad @ (ctx.scaling * ratio[:, None] * b).to(grad.dtype)  # [rows, rank]
             if needed[1]:
                 grad_a = (grad_h.t() @ x).to(a.dtype)
             if needed[0]:
-                grad_x = _scale_and_multiply(grad, ratio, ctx.frozen.dense()).addmm_(grad_h, a.to(grad.dtype))
+                scaled = _scaled(grad, ratio, _rows_at_a_time(x.shape[1]))  # before there is a dense weight
+                grad_x = (scaled @ ctx.frozen.dense()).addmm_(grad_h, a.to(grad.dtype))
         return grad_x, grad_a, grad_b, grad_m, None, None
 
 
-def _add_and_scale(base: Tensor, h: Tensor, b: Tensor, scaling: float, ratio: Tensor, y: Tensor) -> None:
+def _add_and_scale(base: Tensor, h: Tensor, b: Tensor, scaling: float, ratio: Tensor, y: Tensor, rows: int) -> None:
     """y <- ratio * (base + s h B^T), in float32 and rounded once; y: [rows, out], h: [rows, rank], ratio: [out]."""
     transposed = b.float().t()
-    for block, small, out in _blocks(_numbers(y) // y.shape[1], base, h, y):
+    for block, small, out in _blocks(rows, base, h, y):
         total = torch.addmm(block.float(), small.float(), transposed, alpha=scaling)
-        torch.mul(total, ratio, out=out) if out.dtype == total.dtype else out.copy_(total.mul_(ratio))
+        out.copy_(total.mul_(ratio))
 
 
-def _column_sums(grad: Tensor, base: Tensor) -> Tensor:
+def _gradient_of_b(grad: Tensor, h: Tensor, b: Tensor, scaling: float, ratio: Tensor) -> tuple[Tensor, Tensor]:
+    """The gradient of B, [out, rank], and sums over rows of grad * (s h B^T), in float32, [out]."""
+    outer = (grad.t() @ h).float().mul_(scaling)
+    sums = (outer * b).sum(dim=1)
+    return outer.mul_(ratio[:, None]).to(b.dtype), sums
+
+
+def _column_sums(grad: Tensor, base: Tensor, rows: int) -> Tensor:
     """Sums over rows of grad * base, in float32, [out]."""
     total = torch.zeros(grad.shape[1], device=grad.device)
-    for block, factor in _blocks(_numbers(grad) // grad.shape[1], grad, base):
+    for block, factor in _blocks(rows, grad, base):
         total += (block.float() * factor).sum(dim=0)
     return total
 
 
-def _scale_and_multiply(grad: Tensor, ratio: Tensor, dense: Tensor) -> Tensor:
-    """(grad * ratio) W, [rows, in], without a second tensor of grad's size."""
-    product = grad.new_empty(len(grad), dense.shape[1])
-    rows = min(len(grad), _CPU_ROWS if grad.is_cpu else _ROWS)
-    scaled = grad.new_empty(rows, grad.shape[1])
-    for block, out in _blocks(rows, grad, product):
-        part = scaled[: len(block)]
-        for small, target in _blocks(_numbers(grad) // grad.shape[1], block, part):
-            torch.mul(small, ratio, out=target)  # where types differ, CPU kernels first copy to the wider one
-        torch.mm(part, dense, out=out)
-    return product
+def _scaled(grad: Tensor, ratio: Tensor, rows: int) -> Tensor:
+    """grad * ratio in the type of grad, [rows, out]."""
+    if grad.dtype == ratio.dtype:
+        return grad * ratio
+    scaled = torch.empty_like(grad)
+    for block, out in _blocks(rows, grad, scaled):
+        out.copy_(block.float().mul_(ratio))
+    return scaled
 
 
-def _numbers(tensor: Tensor) -> int:
-    return _CPU_NUMBERS if tensor.is_cpu else _NUMBERS
+def _rows_at_a_time(width: int) -> int:
+    """Rows of activations of which two float32 copies, [rows, out], are as large as a bfloat16 weight, [out, width]."""
+    return max(1, width // 4)
 
 
 def _blocks(rows: int, *tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
     """Tensors of as many rows each, in blocks of `rows` rows."""
-    return zip(*(tensor.split(max(1, rows)) for tensor in tensors), strict=True)
+    return zip(*(tensor.split(rows) for tensor in tensors), strict=True)

@@ -25,10 +25,10 @@ class FrozenWeight:
     """A linear layer's weight, [out, in], that is 4-bit, 8-bit or not quantised.
 
     Attributes:
-        layer: the base layer that holds it.
+        layer: the base layer that holds it: a torch.nn.Linear or one of its quantised subclasses.
     """
 
-    layer: torch.nn.Linear
+    layer: Any
 
     @classmethod
     def of(cls, layer: torch.nn.Module) -> FrozenWeight | None:
@@ -53,26 +53,28 @@ class FrozenWeight:
         """The type of the numbers that the stored weight stands for."""
         weight = self.layer.weight
         if isinstance(self.layer, Linear4bit):
-            dtype: torch.dtype = weight.quant_state.dtype  # type: ignore[union-attr]
-            return dtype
-        return torch.float32 if weight.dtype == torch.int8 else weight.dtype
+            dtype: torch.dtype = weight.quant_state.dtype
+        else:
+            dtype = torch.float32 if weight.dtype == torch.int8 else weight.dtype
+        return dtype
 
     def dense(self) -> Tensor:
         """The whole weight, [out, in]: a new tensor where it is quantised."""
         weight = self.layer.weight
         if isinstance(self.layer, Linear4bit):
-            dequantized: Tensor = bnb.functional.dequantize_4bit(weight.data, weight.quant_state)  # type: ignore[union-attr]
-            return dequantized
-        if weight.dtype == torch.int8:
-            return bnb.functional.int8_vectorwise_dequant(weight.data, _scales(self.layer))
-        return weight.data
+            dense: Tensor = bnb.functional.dequantize_4bit(weight.data, weight.quant_state)
+        elif weight.dtype == torch.int8:
+            dense = torch.cat(list(self.rows()))
+        else:
+            dense = weight.data
+        return dense
 
     def rows(self) -> Iterator[Tensor]:
         """The weight in blocks of rows, [block, in], in float32. 8-bit weights never exist as a whole."""
         block = max(1, _BLOCK // self.layer.in_features)
         if self.layer.weight.dtype == torch.int8 and not isinstance(self.layer, Linear4bit):
             scales = _scales(self.layer)
-            assert scales is not None
+            assert scales is not None  # or there would be no FrozenWeight
             for part, scale in zip(self.layer.weight.data.split(block), scales.split(block), strict=True):
                 yield bnb.functional.int8_vectorwise_dequant(part, scale)
         else:
@@ -110,7 +112,7 @@ class FrozenWeight:
         """
         weight = self.layer.weight
         version = 0 if weight.is_inference() else weight._version
-        scales = weight.quant_state.absmax if isinstance(self.layer, Linear4bit) else None  # type: ignore[union-attr]
+        scales = weight.quant_state.absmax if isinstance(self.layer, Linear4bit) else None
         return weight.data_ptr(), version, None if scales is None else scales.data_ptr(), self.dtype
 
 
@@ -119,7 +121,7 @@ def row_blocks(dense: Tensor) -> Iterator[Tensor]:
     return (block.float() for block in dense.split(max(1, _BLOCK // dense.shape[1])))
 
 
-def _scales(layer: torch.nn.Linear) -> Tensor | None:
+def _scales(layer: Any) -> Tensor | None:
     """The row scales of an 8-bit layer: its first forward pass moves them from the weight to the layer's state."""
     state: Any = getattr(layer, "state", None)
     scales = state.SCB if state is not None and state.SCB is not None else getattr(layer.weight, "SCB", None)
