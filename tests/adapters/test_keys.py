@@ -95,7 +95,7 @@ def _scale_one_layer(model: PeftModel) -> None:
     """Gives one layer an alpha of its own, as PEFT's alpha_pattern does."""
     name = "model.language_model.layers.0.self_attn.q_proj"
     layer = model.get_base_model().get_submodule(name)
-    layer.set_scale("default", 10.0)
+    layer.set_scale("default", 10.0)  # type: ignore[operator]
     model.active_peft_config.alpha_pattern = {name: 10.0 * model.active_peft_config.lora_alpha}
 
 
