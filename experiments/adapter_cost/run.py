@@ -26,7 +26,8 @@ SHAPES = ((2560, 10240), (10240, 2560), (2560, 2048), (2560, 1024), (2048, 2560)
 ROWS, RANKS = (256, 1024), (8, 32, 64)
 TYPES = ("bfloat16", "float32")  # as trainer=gpu_12gb and trainer=cpu train
 ROUNDS, THREADS = 5, 2
-TIME_BOUND, SPEEDUP_BOUND, SAVED_BOUND, MEMORY_BOUND = 1.2, 2.5, 0.8, 1.15
+TIME_BOUND, SAVED_BOUND, MEMORY_BOUND = 1.2, 0.8, 1.15
+GOAL = 2.5  # PEFT's time over this package's, once hoped for
 
 
 def plan(quick: bool) -> list[Row]:
@@ -93,8 +94,6 @@ def claims(rows: Rows) -> list[Claim]:
 
     return [
         Claim("time of this DoRA, as a multiple of LoRA's", found("seconds", DORA, LORA), TIME_BOUND, "at most"),
-        Claim("time of PEFT's DoRA, as a multiple of this one's", found("seconds", PEFT_DORA, DORA), SPEEDUP_BOUND,
-              "at least"),
         Claim("share of what PEFT's DoRA takes beyond LoRA that this one saves", median(saved(rows)), SAVED_BOUND,
               "at least"),
         Claim("peak transient memory of this DoRA, as a multiple of LoRA's", found("mib", DORA, LORA), MEMORY_BOUND,
@@ -105,6 +104,7 @@ def claims(rows: Rows) -> list[Claim]:
 def blocks(rows: Rows) -> dict[str, str]:
     machines = {str(values["machine"]) for values in rows.values()}
     return {
+        "ceiling": _ceiling(rows),
         "ratios": "\n\n".join(_ratios(rows, dtype) for dtype in TYPES),
         "layers": table(
             ["layer", *(f"{method}, {unit}" for unit in ("ms", "MiB") for method in METHODS)],
@@ -112,6 +112,17 @@ def blocks(rows: Rows) -> dict[str, str]:
         ),
         "machine": f"On {' and '.join(sorted(machines))}.",
     }
+
+
+def _ceiling(rows: Rows) -> str:
+    found = ratios(rows, "seconds", PEFT_DORA, DORA, TYPES[0])
+    most = ratios(rows, "seconds", PEFT_DORA, LORA, TYPES[0])
+    reached, possible = (sum(ratio >= GOAL for ratio in some) for some in (found, most))
+    return (
+        f"PEFT's DoRA takes {median(found):.2f} times this one's time (median in bfloat16; from {min(found):.2f} to "
+        f"{max(found):.2f}), and {median(most):.2f} times LoRA's. {GOAL:g} is reached in {reached} of {len(found)} "
+        f"settings, and no DoRA as fast as LoRA would reach it in more than {possible}."
+    )
 
 
 def _ratios(rows: Rows, dtype: str) -> str:
