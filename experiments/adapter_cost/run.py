@@ -120,8 +120,8 @@ def _ceiling(rows: Rows) -> str:
     reached, possible = (sum(ratio >= GOAL for ratio in some) for some in (found, most))
     return (
         f"PEFT's DoRA takes {median(found):.2f} times this one's time (median in bfloat16; from {min(found):.2f} to "
-        f"{max(found):.2f}), and {median(most):.2f} times LoRA's. The goal was {GOAL:g} times: it is reached in {reached} of "
-        f"{len(found)} settings, and no DoRA as fast as LoRA would reach it in more than {possible}."
+        f"{max(found):.2f}), and {median(most):.2f} times LoRA's. The goal was {GOAL:g} times: it is reached in "
+        f"{reached} of {len(found)} settings, and no DoRA as fast as LoRA would reach it in more than {possible}."
     )
 
 
