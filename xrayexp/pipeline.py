@@ -187,7 +187,7 @@ def _trained_parts(
     """Trainer, module and data of a run that was trained, to ask it about one split."""
     if checkpoint != "none":
         require_adapter(run.adapter(checkpoint))
-    require(settings.requirements())
+    require(settings.requirements(logged=False))
     _use_threads(settings)
     quarantine = run.evaluation(split, checkpoint) / QUARANTINE
     quarantine.unlink(missing_ok=True)  # of an earlier evaluation

@@ -80,8 +80,8 @@ class Settings:
         scalars = {name: resolved[name] for name in ("seed", "test", "resume", "init_from")}
         return cls(cfg=resolved, **scalars, **parsed)  # type: ignore[arg-type]
 
-    def requirements(self) -> list[Check]:
-        """What must be there before the run: weights, data, hardware, the loggers' packages."""
+    def requirements(self, *, logged: bool = True) -> list[Check]:
+        """What must be there before the run: weights, data, hardware; where it is `logged`, the loggers' packages."""
         from xrayexp.models.checks import weights
         from xrayexp.tracking.checks import logger_packages
         from xrayexp.training.checks import accelerator, four_bit
@@ -91,7 +91,7 @@ class Settings:
             checks.append(four_bit())
         if self.data.requires is not None:
             checks.append(instantiate(self.data.requires))
-        return [*checks, *logger_packages(self.cfg.get("logger") or {})]
+        return [*checks, *(logger_packages(self.cfg.get("logger") or {}) if logged else [])]
 
     def require_training(self) -> None:
         """Passes when there is something to train; a config without it can still be evaluated.

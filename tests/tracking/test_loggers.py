@@ -139,6 +139,8 @@ def test_a_missing_package_is_said_before_the_run(
     settings = Settings.from_config(compose(f"logger=[csv,{logger}]"))
     with pytest.raises(RequirementError, match=f"package {logger}.*\n.*pip install {logger}"):
         require(settings.requirements())
+    names = {check.name for check in settings.requirements(logged=False)}  # as for an evaluation
+    assert f"package {logger}" not in names
 
 
 def test_an_installed_package_is_not_missed(compose: Compose) -> None:
