@@ -91,7 +91,7 @@ def test_evaluation_commands_evaluate(command: list[str], trained_run: TrainingS
     assert not list(tmp_path.iterdir()), "evaluation writes into the run's folder alone"
 
 
-ANSWERS = {"doctor": "PadChest folder", "runs": "no run in outputs", "data": "training can begin"}
+ANSWERS = {"doctor": "PadChest folder", "runs": "no run in outputs", "data": "training can begin", "plan": "of 12 GiB"}
 
 
 @pytest.mark.parametrize("command", commands("xrayexp", "export"), ids=" ".join)

@@ -65,6 +65,17 @@ def test_other_runs_and_workers_find_it(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read(cache(tmp_path, "c"), "c"), square(3))
 
 
+def test_its_files_are_closed_with_it(tmp_path: Path) -> None:
+    one = cache(tmp_path, "a")
+    write(one, "a", square(1))
+    assert one._files is not None
+    files = one._files
+    del one
+    for file in files:
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(file)
+
+
 @pytest.mark.parametrize("about, size", [("clahe", SIZE), ("", 2 * SIZE)])
 def test_other_preprocessing_has_a_cache_of_its_own(tmp_path: Path, about: str, size: int) -> None:
     write(cache(tmp_path, "a"), "a", square(1))

@@ -22,6 +22,7 @@ import json
 import logging
 import os
 import shutil
+import weakref
 import zlib
 from collections.abc import Sequence
 from contextlib import suppress
@@ -170,6 +171,7 @@ class SquareCache:
                 os.open(self.folder / "squares.u8", os.O_RDWR),
                 os.open(self.folder / "marks.u32", os.O_RDWR),
             )
+            weakref.finalize(self, _close, self._files)
         return self._files
 
     def __getstate__(self) -> dict[str, object]:
@@ -200,6 +202,11 @@ def _mark(square: NDArray[np.uint8], image_id: str, version: str) -> bytes:
     """The checksum of a square and of what it was made from, never 0."""
     checksum = zlib.crc32(np.ascontiguousarray(square).data, zlib.crc32(f"{image_id}\n{version}".encode())) or 1
     return checksum.to_bytes(_MARK, "little")
+
+
+def _close(files: tuple[int, int]) -> None:
+    for file in files:
+        os.close(file)
 
 
 def _write_all(file: int, content: bytes, offset: int) -> None:
