@@ -169,7 +169,8 @@ def test_every_method_is_exported(
 ) -> None:
     """In float32, where merging is all but exact."""
     chosen = [f"adapter={method}"]
-    if not OmegaConf.load(config_dir() / "adapter" / f"{method}.yaml").get("quantized_base", True):
+    config = OmegaConf.load(config_dir() / "adapter" / f"{method}.yaml")
+    if not OmegaConf.select(config, "quantized_base", default=True):
         chosen.append("quantization=none")
     run = trained(compose, small, *chosen)
     found = export(ExportRequest(run, to=tmp_path / "model", dtype="float32", compare=2))
