@@ -65,7 +65,7 @@ def compute(row: Row, place: Place) -> Values:
     return {
         "steps": found.steps,
         "best_step": found.best_step,
-        "validated": [int(line["step"]) + 1 for line in validations],  # steps taken; the log counts from 0
+        "validated": [int(line["step"]) for line in validations],
         "validation": {name: [float(line[column]) for line in validations] for name, column in VALIDATED.items()},
         "test": {name: found.evaluation.metrics.headline(name) for name in VALIDATED},
         **_visits(logged),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hydra.utils import instantiate
@@ -10,9 +12,10 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from experiments.curriculum.claims import CURRICULA, END, WAY, claims, differences, holm, interval, of, summary, verdict
-from experiments.curriculum.run import STUDY, plan
+from experiments.curriculum.run import STUDY, compute, plan
 from experiments.embedded_default.runs import composed
 from experiments.results import Results, Rows, Values
+from experiments.study import Place
 from xrayexp.data.partition import partition
 from xrayexp.data.report import Finding, Report
 from xrayexp.metrics.samples import ScoredReport
@@ -60,6 +63,11 @@ def test_every_curriculum_has_five_seeds_and_nothing_else_differs() -> None:
         assert cfg.seed == int(row.key.rpartition("-")[2])
     others = {tuple(row.settings["overrides"][2:]) for row in rows}
     assert len(others) == 1
+
+
+def test_validations_stand_at_the_steps_that_were_taken(tmp_path: Path) -> None:
+    values = compute(plan(True)[0], Place(tmp_path, tmp_path / "work", recorded=False))
+    assert values["validated"][-1] == values["steps"]
 
 
 def test_epochs_are_whole_numbers_of_batches() -> None:
