@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 
 from xrayexp import planning
 from xrayexp.cli import main
+from xrayexp.config import config_dir
 from xrayexp.errors import UserError
 from xrayexp.memory.plan import Constants, Forecast, Peak
 from xrayexp.planning import Plan, Planner, checked
@@ -91,6 +92,24 @@ def test_a_training_that_does_not_fit_is_stopped(compose: Compose, tmp_path: Pat
     )
     on_cpu = replace(settings, trainer=replace(settings.trainer, accelerator="cpu"))
     assert checked(on_cpu) == (on_cpu, None)
+
+
+UNTRACEABLE = {"hira", "shira", "waveft"}
+METHODS = sorted(path.stem for path in (config_dir() / "adapter").glob("*.yaml") if path.stem != "none")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_adapter_is_planned_or_starts_without(
+    compose: Compose, tmp_path: Path, caplog: pytest.LogCaptureFixture, method: str
+) -> None:
+    settings = settings_of(compose, tmp_path, f"adapter={method}", *(["quantization=none"] if method == "c3a" else []))
+    same, plan = checked(settings)
+    assert same == settings
+    assert (plan is None) == (method in UNTRACEABLE)
+    assert (f"adapter={method} cannot be predicted" in caplog.text) == (method in UNTRACEABLE)
+    if plan is None:
+        with pytest.raises(UserError, match="cannot be predicted"):
+            checked(replace(settings, trainer=replace(settings.trainer, auto_batch=True)))
 
 
 def test_the_largest_micro_batch_that_fits(compose: Compose, tmp_path: Path) -> None:

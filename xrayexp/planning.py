@@ -74,6 +74,10 @@ class Plan:
         return f"What would fit: {', or '.join(options)}."
 
 
+class NoForecastError(UserError):
+    """The code of a method needs the numbers in the weights, which a trace has not."""
+
+
 def checked(settings: Settings) -> tuple[Settings, Plan | None]:
     """Settings that are predicted to fit, with `trainer.auto_batch` carried out; and their plan.
 
@@ -86,6 +90,13 @@ def checked(settings: Settings) -> tuple[Settings, Plan | None]:
     if budget is None or settings.trainer.accelerator != "gpu":
         return settings, None
     planner = Planner(settings)
+    try:
+        planner.forecast(settings)
+    except NoForecastError as error:
+        if settings.trainer.auto_batch:
+            raise
+        log.warning("%s: the run starts without a plan", error)
+        return settings, None
     if settings.trainer.auto_batch:
         size = planner.largest_micro_batch(budget)
         if size is None:
@@ -131,11 +142,22 @@ class Planner:
         return fitting
 
     def forecast(self, settings: Settings) -> Forecast:
-        """What a variant needs; from the cache where it was predicted before."""
+        """What a variant needs; from the cache where it was predicted before.
+
+        Raises:
+            NoForecastError: its adapter cannot be traced.
+        """
         kept = self._kept_file(settings)
         if kept is not None and kept.exists():
             return Forecast.from_json(json.loads(kept.read_text(encoding="utf-8")))
-        forecast = self._trace(settings)
+        try:
+            forecast = self._trace(settings)
+        except (NotImplementedError, RuntimeError) as error:  # what torch raises on the meta device
+            reason = str(error).partition(". ")[0].partition("\n")[0]
+            raise NoForecastError(
+                f"the memory of adapter={settings.adapter.name} cannot be predicted, for its code needs the numbers in "
+                f"the weights ({reason})"
+            ) from error
         if kept is not None:
             kept.parent.mkdir(parents=True, exist_ok=True)
             temporary = kept.with_suffix(".tmp")
