@@ -6,6 +6,7 @@ Source: the kernels' code in torch 2.13 and bitsandbytes 0.50.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from math import prod
 from typing import Any
 
@@ -21,9 +22,9 @@ def scratch_of_kernels(device: str) -> Mapping[Any, Scratch]:
     import bitsandbytes  # noqa: F401  # registers its operators
 
     gemm_4bit = torch.ops.bitsandbytes.gemm_4bit.default
-    table: dict[Any, Scratch] = {gemm_4bit: _gemm_4bit_cpu}
+    most_rows = _GEMV_ROWS if device == "cuda" else 0
+    table: dict[Any, Scratch] = {gemm_4bit: partial(_gemm_4bit, most_rows)}
     if device == "cuda":
-        table[gemm_4bit] = _gemm_4bit
         table[torch.ops.aten.masked_scatter.default] = _masked_scatter
         table[torch.ops.aten._scaled_dot_product_efficient_attention_backward.default] = _attention_backward
         table[torch.ops.aten._scaled_dot_product_flash_attention_backward.default] = _attention_backward
@@ -31,6 +32,7 @@ def scratch_of_kernels(device: str) -> Mapping[Any, Scratch]:
 
 
 def _gemm_4bit(
+    most_rows: int,
     a: torch.Tensor,
     b: torch.Tensor,
     shape: Sequence[int],
@@ -42,24 +44,12 @@ def _gemm_4bit(
     *_: Any,
     **__: Any,
 ) -> Iterable[int]:
-    """The dequantised weight and its scales. For some shapes a GPU has a kernel without: this is the larger case."""
-    if a.numel() // a.shape[-1] <= _GEMV_ROWS:
+    """The dequantised weight and its scales, beyond `most_rows` rows.
+
+    For some shapes a GPU has a kernel without: this is the larger case.
+    """
+    if a.numel() // a.shape[-1] <= most_rows:
         return ()
-    return _gemm_4bit_cpu(a, b, shape, absmax, blocksize, quant_type, bias, absmax_8bit)
-
-
-def _gemm_4bit_cpu(
-    a: torch.Tensor,
-    b: torch.Tensor,
-    shape: Sequence[int],
-    absmax: torch.Tensor,
-    blocksize: int,
-    quant_type: str,
-    bias: torch.Tensor | None = None,
-    absmax_8bit: torch.Tensor | None = None,
-    *_: Any,
-    **__: Any,
-) -> Iterable[int]:
     scales = 0 if absmax_8bit is None else 4 * absmax_8bit.numel()
     return (scales + a.element_size() * prod(shape),)
 
