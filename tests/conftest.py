@@ -11,6 +11,7 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["OMP_NUM_THREADS"] = "1"
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -108,3 +109,23 @@ def load_tiny(compose: Compose) -> Callable[..., PreTrainedModel]:
         )
 
     return load
+
+
+@pytest.fixture
+def padchest(tmp_path: Path) -> Path:
+    """PadChest's folder: the sample table of 100 rows, and for each an image of 12 bits in 16 in its own folder."""
+    import numpy as np
+    import pandas as pd
+    from PIL import Image
+
+    from xrayexp.data.label_file import LABEL_FILES
+
+    folder = tmp_path / "PadChest"
+    folder.mkdir()
+    table = pd.read_csv(config_dir().parent / "docs" / "padchest_sample.csv", dtype=str)
+    table.rename(columns={"Unnamed: 0": ""}).to_csv(folder / LABEL_FILES[0], index=False)
+    rng = np.random.default_rng(0)
+    for name, image_dir in zip(table["ImageID"], table["ImageDir"], strict=True):
+        (folder / image_dir).mkdir(exist_ok=True)
+        Image.fromarray(rng.integers(0, 4096, size=(60, 50)).astype(np.uint16)).save(folder / image_dir / name)
+    return folder

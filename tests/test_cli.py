@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import csv
 import io
 import re
 import subprocess
@@ -8,7 +7,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from PIL import Image
 from rich.console import Console
 
 from xrayexp import __version__
@@ -88,19 +86,6 @@ def test_doctor_on_this_machine(capsys: pytest.CaptureFixture[str], monkeypatch:
     assert "accelerator" in shown
     assert "for model=medgemma15" in shown
     assert "secret" not in shown
-
-
-@pytest.fixture
-def padchest(tmp_path: Path) -> Path:
-    """The sample table with an image for every row."""
-    folder = tmp_path / "PadChest"
-    lines = (ROOT / "docs" / "padchest_sample.csv").read_text(encoding="utf-8")
-    folder.mkdir()
-    (folder / LABEL_FILES[0]).write_text(lines, encoding="utf-8")
-    for row in csv.DictReader(lines.splitlines()):
-        (folder / row["ImageDir"]).mkdir(exist_ok=True)
-        Image.effect_noise((60, 60), 40).save(folder / row["ImageDir"] / row["ImageID"], "PNG")
-    return folder
 
 
 def data_check(folder: Path, *more: str) -> int:

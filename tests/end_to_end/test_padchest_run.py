@@ -15,7 +15,6 @@ from PIL import Image
 from xrayexp import pipeline
 from xrayexp.cli import main
 from xrayexp.data.appearance import _drawn_chest
-from xrayexp.data.label_file import LABEL_FILES
 from xrayexp.errors import DataError
 from xrayexp.tracking.summary import TrainingSummary
 
@@ -26,23 +25,9 @@ TINY = ("model=tiny", "data.prompt=Write a report.", "model.max_length=256", "da
 
 
 @pytest.fixture
-def root(tmp_path: Path) -> Path:
-    """100 images of 12 bits in 16, in PadChest's folders."""
-    folder = tmp_path / "PadChest"
-    folder.mkdir()
-    table = pd.read_csv(SAMPLE, dtype=str)
-    table.rename(columns={"Unnamed: 0": ""}).to_csv(folder / LABEL_FILES[0], index=False)
-    rng = np.random.default_rng(0)
-    for name, image_dir in zip(table["ImageID"], table["ImageDir"], strict=True):
-        (folder / image_dir).mkdir(exist_ok=True)
-        Image.fromarray(rng.integers(0, 4096, size=(60, 50)).astype(np.uint16)).save(folder / image_dir / name)
-    return folder
-
-
-@pytest.fixture
-def train(compose: Callable[..., DictConfig], root: Path, tmp_path: Path) -> Callable[..., TrainingSummary]:
+def train(compose: Callable[..., DictConfig], padchest: Path, tmp_path: Path) -> Callable[..., TrainingSummary]:
     def run(*overrides: str) -> TrainingSummary:
-        choices = ("data=padchest", f"data.root={root}", f"data.cache_dir={tmp_path / 'cache'}", *TINY, *SPLIT)
+        choices = ("data=padchest", f"data.root={padchest}", f"data.cache_dir={tmp_path / 'cache'}", *TINY, *SPLIT)
         steps = ("trainer.max_steps=2", "trainer.effective_batch_size=8", "trainer.validate_every=2", "test=true")
         return pipeline.train(compose(*choices, *steps, *overrides))
 
@@ -68,8 +53,8 @@ def test_a_run_on_padchest(train: Callable[..., TrainingSummary], tmp_path: Path
     assert list((tmp_path / "cache").glob("squares-64-*/squares.u8"))
 
 
-def test_a_broken_file_is_left_out(train: Callable[..., TrainingSummary], root: Path) -> None:
-    victim = sorted(root.glob("*/places_by_sentence*"))[0]
+def test_a_broken_file_is_left_out(train: Callable[..., TrainingSummary], padchest: Path) -> None:
+    victim = sorted(padchest.glob("*/places_by_sentence*"))[0]
     victim.write_bytes(victim.read_bytes()[:200])
     summary = train("data.max_broken_fraction=0.5", "trainer.max_steps=8")
     assert summary.broken_images == 1
@@ -77,15 +62,15 @@ def test_a_broken_file_is_left_out(train: Callable[..., TrainingSummary], root: 
 
 
 def test_what_data_check_found_is_left_out_before_training(
-    train: Callable[..., TrainingSummary], root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    train: Callable[..., TrainingSummary], padchest: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    truncated = sorted(root.glob("*/places_by_sentence*"))[0]
+    truncated = sorted(padchest.glob("*/places_by_sentence*"))[0]
     truncated.write_bytes(truncated.read_bytes()[:200])
     chosen = pd.read_csv(SAMPLE, dtype=str).query("MethodLabel == 'RNN_model' and Projection == 'PA'")["ImageID"]
-    constant = next(path for name in chosen for path in root.glob(f"*/{name}"))
+    constant = next(path for name in chosen for path in padchest.glob(f"*/{name}"))
     Image.fromarray(np.full((60, 50), 700, dtype=np.uint16)).save(constant)
     everyone = "data.split.evaluate_on=null"
-    data = [f"data.root={root}", f"data.cache_dir={tmp_path / 'cache'}", SPLIT[0], everyone]
+    data = [f"data.root={padchest}", f"data.cache_dir={tmp_path / 'cache'}", SPLIT[0], everyone]
     assert main(["data", "check", *data, "--out", str(tmp_path / "out"), "--workers", "1"]) == 1
     with pytest.raises(DataError, match=r"images of the \w+ split cannot be read.*max_broken_fraction=0\.01"):
         train(everyone)
@@ -104,16 +89,16 @@ def test_what_data_check_found_is_left_out_before_training(
     assert f"{constant.name}," not in listed
 
 
-def test_suspects_can_be_dropped(train: Callable[..., TrainingSummary], root: Path, tmp_path: Path) -> None:
+def test_suspects_can_be_dropped(train: Callable[..., TrainingSummary], padchest: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="have not been looked at"):
         train("data.source.suspects=drop")
     rng = np.random.default_rng(1)
     chest = Image.fromarray(_drawn_chest(1.0, 0.0, 0.0, False)).resize((50, 50), Image.Resampling.BICUBIC)
-    kept = sorted(root.glob("*/*.png"))[::2]
+    kept = sorted(padchest.glob("*/*.png"))[::2]
     for path in kept:
         noise = rng.integers(0, 9, size=(50, 50))
         Image.fromarray((np.asarray(chest) // 2 + noise).astype(np.uint8)).save(path)
-    data = [f"data.root={root}", f"data.cache_dir={tmp_path / 'cache'}", SPLIT[0]]
+    data = [f"data.root={padchest}", f"data.cache_dir={tmp_path / 'cache'}", SPLIT[0]]
     assert main(["data", "check", *data, "--out", str(tmp_path / "out"), "--workers", "1"]) == 0
     summary = train("data.source.suspects=drop", "data.split.evaluate_on=null")
     used = set(pd.read_parquet(summary.folder / "splits.parquet")["ImageID"])
@@ -121,17 +106,17 @@ def test_suspects_can_be_dropped(train: Callable[..., TrainingSummary], root: Pa
     assert used <= {path.name for path in kept}
 
 
-def test_links_out_of_the_folder_stop_the_run(train: Callable[..., TrainingSummary], root: Path) -> None:
-    (root / "0").rename(root.parent / "elsewhere")
-    (root / "0").symlink_to(root.parent / "elsewhere")
+def test_links_out_of_the_folder_stop_the_run(train: Callable[..., TrainingSummary], padchest: Path) -> None:
+    (padchest / "0").rename(padchest.parent / "elsewhere")
+    (padchest / "0").symlink_to(padchest.parent / "elsewhere")
     with pytest.raises(DataError, match="a link leads out of"):
         train()
 
 
 @pytest.mark.parametrize("method", ["stratified"])
-def test_other_ways_to_select(train: Callable[..., TrainingSummary], method: str, root: Path) -> None:
-    (root / "held_out.txt").write_text("nodule_26-014-084.png\n")
-    exclude = f"data.source.exclude={root / 'held_out.txt'}"
+def test_other_ways_to_select(train: Callable[..., TrainingSummary], method: str, padchest: Path) -> None:
+    (padchest / "held_out.txt").write_text("nodule_26-014-084.png\n")
+    exclude = f"data.source.exclude={padchest / 'held_out.txt'}"
     chosen = ("data.source.min_age=null", "data.split.evaluate_on=null", exclude)
     summary = train(f"data.split.method={method}", *chosen, "data.preprocessing={crop_borders: true, clahe: 2.0}")
     rows = pd.read_parquet(summary.folder / "splits.parquet")

@@ -179,6 +179,7 @@ def test_other_difficulties_are_another_training_set(build: Build, curriculum: s
 def test_a_random_order_does_not_depend_on_difficulties(build: Build) -> None:
     one, other = (build("quantization=none", f"curriculum.difficulty.locations={weight}").data for weight in (0.5, 2.0))
     other.load_state_dict(one.state_dict())
+    assert other.state_dict() == one.state_dict()
 
 
 def test_a_broken_image_has_no_loss_and_is_named(build: Build, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -22,50 +22,35 @@ from xrayexp.data.report import Finding
 from xrayexp.errors import DataError
 
 Compose = Callable[..., DictConfig]
-SAMPLE = Path(__file__).parents[3] / "docs" / "padchest_sample.csv"
 SPLIT = "data.split.shares={train: 0.6, validation: 0.2, test: 0.2}"
 
 
 @pytest.fixture
-def root(tmp_path: Path) -> Path:
-    """The sample table and an image for every row."""
-    folder = tmp_path / "PadChest"
-    folder.mkdir()
-    table = pd.read_csv(SAMPLE, dtype=str)
-    table.rename(columns={"Unnamed: 0": ""}).to_csv(folder / LABEL_FILES[0], index=False)
-    rng = np.random.default_rng(0)
-    for name, image_dir in zip(table["ImageID"], table["ImageDir"], strict=True):
-        (folder / image_dir).mkdir(exist_ok=True)
-        Image.fromarray(rng.integers(0, 4096, size=(60, 50)).astype(np.uint16)).save(folder / image_dir / name)
-    return folder
-
-
-@pytest.fixture
-def look(compose: Compose, root: Path, tmp_path: Path) -> Callable[..., Audit]:
+def look(compose: Compose, padchest: Path, tmp_path: Path) -> Callable[..., Audit]:
     def run(*overrides: str) -> Audit:
-        section = data_section(compose, root, tmp_path, SPLIT, *overrides)
+        section = data_section(compose, padchest, tmp_path, SPLIT, *overrides)
         return audit(section, instantiate(section.source, _convert_="all"), 1)
 
     return run
 
 
-def data_section(compose: Compose, root: Path, tmp_path: Path, *overrides: str) -> DataSection:
-    cfg = compose("data=padchest", f"data.root={root}", f"data.cache_dir={tmp_path / 'cache'}", *overrides)
+def data_section(compose: Compose, padchest: Path, tmp_path: Path, *overrides: str) -> DataSection:
+    cfg = compose("data=padchest", f"data.root={padchest}", f"data.cache_dir={tmp_path / 'cache'}", *overrides)
     problems: list[str] = []
     section = parse_section(cfg, "data", DataSection, problems)
     assert section is not None, problems
     return section
 
 
-def test_every_problem_is_named(look: Callable[..., Audit], root: Path) -> None:
+def test_every_problem_is_named(look: Callable[..., Audit], padchest: Path) -> None:
     clean = look()
     assert clean.images is not None
     used = clean.images.records[clean.images.records["split"] == "train"].sort_values("file")["file"].tolist()
     gone, cut, flat, twin, template = used[:5]
-    (root / gone).unlink()
-    (root / cut).write_bytes((root / cut).read_bytes()[:200])
-    Image.fromarray(np.full((60, 50), 9, dtype=np.uint16)).save(root / flat)
-    shutil.copyfile(root / template, root / twin)
+    (padchest / gone).unlink()
+    (padchest / cut).write_bytes((padchest / cut).read_bytes()[:200])
+    Image.fromarray(np.full((60, 50), 9, dtype=np.uint16)).save(padchest / flat)
+    shutil.copyfile(padchest / template, padchest / twin)
     found = look()
     assert found.images is not None
     problems = {kind: set(rows["image_id"]) for kind, rows in found.images.problems.groupby("kind")}
@@ -89,11 +74,11 @@ def test_noise_is_suspect_and_does_not_stop_a_training(look: Callable[..., Audit
     assert found.fine
 
 
-def test_copies_in_two_splits_are_noted(look: Callable[..., Audit], root: Path) -> None:
+def test_copies_in_two_splits_are_noted(look: Callable[..., Audit], padchest: Path) -> None:
     images = look().images
     assert images is not None
     train, test = (images.records[images.records["split"] == split].iloc[0]["file"] for split in ("train", "test"))
-    shutil.copyfile(root / train, root / test)
+    shutil.copyfile(padchest / train, padchest / test)
     found = look()
     assert found.images is not None
     assert found.images.crossing == 1
@@ -113,8 +98,8 @@ def test_rows_splits_and_labels(look: Callable[..., Audit]) -> None:
     assert found.labels.projections.sum() == 72
 
 
-def test_labels_without_images(look: Callable[..., Audit], root: Path) -> None:
-    for folder in [path for path in root.iterdir() if path.is_dir()]:
+def test_labels_without_images(look: Callable[..., Audit], padchest: Path) -> None:
+    for folder in [path for path in padchest.iterdir() if path.is_dir()]:
         shutil.rmtree(folder)
     found = look()
     assert "none of the 72 images is in" in found.notes[0]
@@ -130,12 +115,12 @@ def test_a_split_that_is_empty_is_an_obstacle(look: Callable[..., Audit]) -> Non
     assert found.splits == {"all": 72}
 
 
-def test_a_folder_without_labels(compose: Compose, root: Path, tmp_path: Path) -> None:
-    (root / LABEL_FILES[0]).unlink()
+def test_a_folder_without_labels(compose: Compose, padchest: Path, tmp_path: Path) -> None:
+    (padchest / LABEL_FILES[0]).unlink()
     outside = tmp_path / "outside.png"
     Image.new("L", (30, 30)).save(outside)
-    (root / "link.png").symlink_to(outside)
-    found = audit_folder(data_section(compose, root, tmp_path), root, 1)
+    (padchest / "link.png").symlink_to(outside)
+    found = audit_folder(data_section(compose, padchest, tmp_path), padchest, 1)
     assert found.images is not None
     assert len(found.images.records) == 100
     assert found.images.problems.iloc[0]["image_id"] == "link.png"
@@ -143,7 +128,7 @@ def test_a_folder_without_labels(compose: Compose, root: Path, tmp_path: Path) -
     assert "no label file" in found.notes[0]
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="neither a label file nor an image"):
-        audit_folder(data_section(compose, root, tmp_path), tmp_path / "empty", 1)
+        audit_folder(data_section(compose, padchest, tmp_path), tmp_path / "empty", 1)
 
 
 def test_phantoms_have_labels_and_no_files(compose: Compose) -> None:
