@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from functools import cache
+from typing import Any
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from transformers import PreTrainedModel
 from tests.adapters.family import FIRST_LAYERS, STEPS
 from xrayexp.adapters.attach import attach_adapter
 from xrayexp.adapters.config import AdapterSection
+from xrayexp.adapters.dora_function import DoraFunction
 from xrayexp.config import parse_section
 from xrayexp.data.collate import EncodedSample, MicroBatch, pad
 from xrayexp.models.loading import load_model
@@ -70,3 +72,17 @@ def attached(fresh: Callable[..., PreTrainedModel], section: Callable[..., Adapt
         return attach_adapter(fresh(quantization, dtype), chosen, STEPS)
 
     return adapted
+
+
+@pytest.fixture
+def fused(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Grows by one entry, the number of rows, with each call of the fused function."""
+    calls: list[int] = []
+    apply: Any = DoraFunction.apply
+
+    def counted(x: torch.Tensor, *rest: Any) -> Any:
+        calls.append(len(x))
+        return apply(x, *rest)
+
+    monkeypatch.setattr(DoraFunction, "apply", counted)
+    return calls
