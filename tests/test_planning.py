@@ -59,6 +59,11 @@ def test_a_plan_is_kept(compose: Compose, tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(planning, "_build", None)  # nothing is built again
     assert Planner(settings).forecast(settings) == first
     [kept] = (tmp_path / "plans").iterdir()
+    monkeypatch.setattr(planning, "_traced_code", lambda: "of another release")
+    with pytest.raises(TypeError):
+        Planner(settings).forecast(settings)
+    monkeypatch.undo()
+    monkeypatch.setattr(planning, "_build", None)
     assert kept.suffix == ".json"
     other = replace(settings, trainer=replace(settings.trainer, micro_batch_size=3))
     with pytest.raises(TypeError):
@@ -115,7 +120,7 @@ def test_every_adapter_is_planned_or_starts_without(
 def test_the_largest_micro_batch_that_fits(compose: Compose, tmp_path: Path) -> None:
     settings = settings_of(compose, tmp_path, "trainer.auto_batch=true", "trainer.effective_batch_size=8")
     chosen, plan = checked(settings)
-    assert chosen.trainer.micro_batch_size == 8
+    assert chosen.trainer.micro_batch_size == chosen.cfg["trainer"]["micro_batch_size"] == 8
     assert plan is not None
     assert plan.verdict == "fits"
     tight = replace(settings, memory=replace(settings.memory, budget_gib=0.1))

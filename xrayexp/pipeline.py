@@ -176,7 +176,6 @@ def measure_losses(
     trainer, module, data = _trained_parts(run, settings, TRAIN, checkpoint, [])
     batches: Any = trainer.predict(module, datamodule=data)
     file = run.losses_file(checkpoint)
-    file.parent.mkdir(parents=True, exist_ok=True)
     write_losses(file, {image_id: loss for batch in batches for image_id, loss in batch.items()})
     return file
 

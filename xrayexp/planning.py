@@ -11,9 +11,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from xrayexp import __version__
 from xrayexp.errors import UserError
 from xrayexp.memory.plan import Constants, Forecast, Peak, Verdict
+from xrayexp.replacing import replaced
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -159,10 +159,7 @@ class Planner:
                 f"the weights ({reason})"
             ) from error
         if kept is not None:
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            temporary = kept.with_suffix(".tmp")
-            temporary.write_text(json.dumps(forecast.to_json(), indent=1), encoding="utf-8")
-            temporary.replace(kept)
+            _keep(kept, forecast)
         return forecast
 
     def _nearest(self, budget_gib: float) -> Iterator[Change]:
@@ -219,10 +216,18 @@ class Planner:
             settings.cfg["optimizer"],
             trainer.micro_batch_size, trainer.effective_batch_size, trainer.eval_batch_size, trainer.loss_chunk,
             Constants.read().__dict__,
-            __version__,
+            _traced_code(),
         ]  # fmt: skip
         facts += [version(name) for name in TRACED]
         return Path(folder).expanduser() / "plans" / f"{_digest(facts)}.json"
+
+
+def _keep(path: Path, forecast: Forecast) -> None:
+    try:
+        with replaced(path) as temporary:
+            temporary.write_text(json.dumps(forecast.to_json(), indent=1), encoding="utf-8")
+    except OSError as error:
+        log.warning("the memory plan could not be kept for the next run (%s): set memory.cache_dir", error)
 
 
 def _model_facts(settings: Settings) -> list[Any]:
@@ -232,6 +237,16 @@ def _model_facts(settings: Settings) -> list[Any]:
         model.pretrained, model.architecture, model.attention, model.max_length,
         settings.quantization.config, settings.adapter.__dict__, trainer.precision, trainer.gradient_checkpointing,
     ]  # fmt: skip
+
+
+def _traced_code() -> str:
+    """A digest of what of this package is traced, or traces."""
+    package = Path(__file__).parent
+    sources = [path for room in ("adapters", "memory", "models") for path in sorted((package / room).rglob("*.py"))]
+    digest = blake2b(digest_size=8)
+    for path in [*sources, package / "training" / "loss.py", Path(__file__)]:
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 def _digest(facts: list[Any]) -> str:
@@ -260,7 +275,9 @@ def _build(settings: Settings) -> PeftModel:
 
 
 def _with_micro_batch(settings: Settings, size: int) -> Settings:
-    return replace(settings, trainer=replace(settings.trainer, micro_batch_size=size))
+    """Also in what the run folder will say that the run was made with."""
+    cfg = {**settings.cfg, "trainer": {**settings.cfg["trainer"], "micro_batch_size": size}}
+    return replace(settings, cfg=cfg, trainer=replace(settings.trainer, micro_batch_size=size))
 
 
 def _smaller_micro_batches(settings: Settings) -> Iterator[tuple[str, Settings]]:

@@ -25,6 +25,7 @@ import numpy as np
 
 from xrayexp.data.appearance import CONSTANT, suspicions
 from xrayexp.errors import DataError, UserError
+from xrayexp.replacing import replaced
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -143,12 +144,10 @@ class ImageIndex:
     def _write(self, table: pd.DataFrame) -> None:
         number = max((int(part.stem) for part in self._parts()), default=0) + 1
         path = self.folder / f"{number:08d}.parquet"
-        temporary = path.with_suffix(".tmp")
-        with temporary.open("wb") as file:
+        with replaced(path) as temporary, temporary.open("wb") as file:
             table.to_parquet(file, index=False, compression="zstd")
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(path)
 
 
 def file_states(root: Path, files: Iterable[str]) -> dict[str, State]:

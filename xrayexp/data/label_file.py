@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import re
 import zlib
 from functools import cache
@@ -24,6 +23,7 @@ from xrayexp.data.labels import STATUSES, parse_labels
 from xrayexp.data.report import Finding
 from xrayexp.data.splits import split_groups
 from xrayexp.errors import DataError
+from xrayexp.replacing import replaced
 
 log = logging.getLogger(__name__)
 
@@ -169,16 +169,14 @@ def _kept_file(path: Path, cache_dir: Path) -> Path:
 
 
 def _keep(table: pd.DataFrame, path: Path) -> None:
-    """Writes under a temporary name of this process, then renames: runs may start together."""
+    """Keeps the table if there is room for it."""
     reports = table[columns.FINDINGS]
     codes, distinct = pd.factorize(pd.Series(reports.to_list(), dtype=object))
     texts = ["\n".join(json.dumps([f.name, *f.locations]) for f in findings) for findings in distinct]
     packed = table.assign(**{columns.FINDINGS: pd.Categorical.from_codes(codes, pd.Index(texts))})
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        packed.to_parquet(temporary, index=False, compression="zstd")
-        temporary.replace(path)
+        with replaced(path) as temporary:
+            packed.to_parquet(temporary, index=False, compression="zstd")
     except OSError as error:
         log.warning("the parsed label file could not be kept for the next run (%s): set data.cache_dir", error)
 

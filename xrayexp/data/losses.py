@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from xrayexp.errors import DataError
+from xrayexp.replacing import replaced
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -28,9 +29,8 @@ def write_losses(file: Path, losses: Mapping[str, float | None]) -> None:
         losses: by ImageID, in nats per supervised token; None for an image that could not be read.
     """
     table = pd.DataFrame({IMAGE: list(losses), LOSS: pd.array(list(losses.values()), dtype="Float64")})
-    unfinished = file.with_suffix(".unfinished")
-    table.to_csv(unfinished, index=False)  # with every digit
-    unfinished.replace(file)
+    with replaced(file) as temporary:
+        table.to_csv(temporary, index=False)  # with every digit
 
 
 def read_losses(file: Path, image_ids: Sequence[str]) -> NDArray[np.float64]:

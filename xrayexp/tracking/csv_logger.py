@@ -12,6 +12,7 @@ from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
 from xrayexp.errors import UserError
+from xrayexp.replacing import replaced
 
 STEP = "step"
 Row = Mapping[str, Any]
@@ -85,10 +86,8 @@ class CsvLogger(Logger):
             old = [earlier for earlier in old if int(earlier[STEP]) < row[STEP]]
         columns = sorted({STEP, *row, *(name for earlier in old for name in earlier)})
         header = {name: name for name in columns}
-        self._save_dir.mkdir(parents=True, exist_ok=True)
-        new = self.file.with_suffix(".new")
-        new.write_text(_lines([header, *old, row], columns), encoding="utf-8", newline="")
-        new.replace(self.file)
+        with replaced(self.file) as new:
+            new.write_text(_lines([header, *old, row], columns), encoding="utf-8", newline="")
         self._columns = columns
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from xrayexp.errors import UserError
+from xrayexp.replacing import replaced
 
 
 @dataclass(frozen=True)
@@ -149,9 +150,5 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Writes a file; an earlier one is replaced at once or not at all."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
+    with replaced(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -15,6 +15,7 @@ from xrayexp.data.audit.faults import CONST, DUPLICATE, KINDS, MISSING, SUSPECT,
 from xrayexp.data.audit.labels import LabelStatistics
 from xrayexp.data.images import read_image
 from xrayexp.errors import DataError
+from xrayexp.replacing import replaced
 
 MOST_ROWS = 200  # of a kind of problem that the page lists; problems.csv has all
 MOST_THUMBNAILS = 36
@@ -65,10 +66,8 @@ def write_page(audit: Audit, path: Path) -> None:
     Raises:
         OSError: it cannot be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(page(audit), encoding="utf-8")
-    temporary.replace(path)
+    with replaced(path) as temporary:
+        temporary.write_text(page(audit), encoding="utf-8")
 
 
 def page(audit: Audit) -> str:
