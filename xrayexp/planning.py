@@ -216,6 +216,7 @@ class Planner:
             settings.cfg["optimizer"],
             trainer.micro_batch_size, trainer.effective_batch_size, trainer.eval_batch_size, trainer.loss_chunk,
             Constants.read().__dict__,
+            _architecture(settings.model.pretrained),
             _traced_code(),
         ]  # fmt: skip
         facts += [version(name) for name in TRACED]
@@ -237,6 +238,14 @@ def _model_facts(settings: Settings) -> list[Any]:
         model.pretrained, model.architecture, model.attention, model.max_length,
         settings.quantization.config, settings.adapter.__dict__, trainer.precision, trainer.gradient_checkpointing,
     ]  # fmt: skip
+
+
+def _architecture(pretrained: str) -> str:
+    """The config of a checkpoint's folder, which may be replaced under its name; empty for one on the hub."""
+    from xrayexp.models.loading import resolve_pretrained
+
+    config = Path(resolve_pretrained(pretrained)) / "config.json"
+    return config.read_text(encoding="utf-8") if config.is_file() else ""
 
 
 def _traced_code() -> str:

@@ -55,14 +55,14 @@ def attach_adapter(model: PreTrainedModel, section: AdapterSection, total_steps:
     for wanted in whole:
         if not any(name == wanted or name.endswith(f".{wanted}") for name, _ in model.named_modules()):
             raise ConfigError([f"adapter.modules_to_save: the model has no module '{wanted}'"])
-    target = target_modules(model, section.target)
+    target, phases = target_modules(model, section.target), _phases(section, total_steps)
     try:
         config: PeftConfig = instantiate(
             section.peft,
             target_modules=target,
             task_type="CAUSAL_LM",
             modules_to_save=whole or None,
-            **_phases(section, total_steps),
+            **phases,
             _convert_="all",
         )
         with quantized_delora():
@@ -161,12 +161,12 @@ def restore_adapter(model: PeftModel, folder: Path) -> None:
         DataError: when the folder holds no adapter, one of another base model, or one with options under which the
             same numbers are another adapter.
     """
-    from peft import load_peft_weights, set_peft_model_state_dict
+    from peft import PeftType, load_peft_weights, set_peft_model_state_dict
 
     require_adapter(folder)
     mapping = key_mapping(base_model(model))
     stored: Any = _stored_config(folder, mapping)
-    if hasattr(stored, "rank_pattern"):  # AdaLoRA's tensors have the shape that it says
+    if stored.peft_type == PeftType.ADALORA:  # its tensors have the shape that the pattern says
         model.active_peft_config.rank_pattern = stored.rank_pattern
     _require_same_tensors(model, folder, mapping)
     _require_same_meaning(model.active_peft_config, stored, folder)
