@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -23,12 +23,6 @@ def places(folder: str, image_id: str) -> Iterator[str]:
         yield name
 
 
-def image_file(root: Path, folder: str, image_id: str) -> Path:
-    """The file of an image; where there is none, the one that was expected."""
-    found = (root / place for place in places(folder, image_id) if (root / place).exists())
-    return next(found, root / folder / image_id)
-
-
 @dataclass(frozen=True)
 class ImageFiles:
     """The image files of a folder.
@@ -44,6 +38,12 @@ class ImageFiles:
     found: Mapping[str, str]
     absent: Mapping[str, str]
     max_megapixels: float | None = None
+
+    def of(self, image_ids: Iterable[str]) -> ImageFiles:
+        """Those of these images alone."""
+        wanted = frozenset(image_ids)
+        found, absent = ({i: v for i, v in each.items() if i in wanted} for each in (self.found, self.absent))
+        return ImageFiles(self.root, found, absent, self.max_megapixels)
 
 
 def find_images(root: Path, folders: Mapping[str, str], max_megapixels: float | None = None) -> ImageFiles:

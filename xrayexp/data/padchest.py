@@ -17,7 +17,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from xrayexp.data import table as columns
-from xrayexp.data.files import ImageFiles, file_version, find_images, image_file
+from xrayexp.data.files import ImageFiles, file_version, find_images
 from xrayexp.data.image_index import Faults, ImageIndex, known_faults
 from xrayexp.data.images import read_image
 from xrayexp.data.label_file import find_label_file, read_labels
@@ -134,8 +134,7 @@ class PadChestSource:
 
     def files(self, image_ids: Sequence[str]) -> ImageFiles:
         """Where these images lie."""
-        folders = {image_id: self._folders[image_id] for image_id in image_ids}
-        return find_images(self.folder, folders, self.max_megapixels)
+        return self._images.of(image_ids)
 
     @property
     def folder(self) -> Path:
@@ -152,9 +151,11 @@ class PadChestSource:
         return Path(self.root).expanduser()
 
     def _file(self, image_id: str) -> Path:
-        if image_id not in self._folders:
-            raise DataError(f"Image {image_id} is not among the selected rows of PadChest.")
-        return image_file(self.folder, self._folders[image_id], image_id)
+        place = self._images.found.get(image_id)
+        if place is None:
+            unselected = f"Image {image_id} is not among the selected rows of PadChest."
+            raise DataError(self._images.absent.get(image_id, unselected))
+        return self._images.root / place
 
     @cached_property
     def _selected(self) -> Funnel:
@@ -188,7 +189,7 @@ class PadChestSource:
         """What is known against the selected images."""
         if self._checked is None or self._checked.empty:
             return Faults({}, {})
-        faults = known_faults(self._checked, self.files(list(self._folders)))
+        faults = known_faults(self._checked, self._images)
         if faults.suspect:
             log.warning(
                 "%s images do not look like a chest and are used (data.source.suspects=drop leaves them out; "
@@ -198,8 +199,9 @@ class PadChestSource:
         return faults
 
     @cached_property
-    def _folders(self) -> dict[str, str]:
-        return _folders(self.table())
+    def _images(self) -> ImageFiles:
+        """Of all selected rows. Folders are listed once: on a slow mount that takes its time."""
+        return find_images(self.folder, _folders(self.table()), self.max_megapixels)
 
 
 def _folders(table: pd.DataFrame) -> dict[str, str]:
