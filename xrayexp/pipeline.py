@@ -265,7 +265,7 @@ def _training_module(settings: Settings, data: ReportDataModule) -> ReportModule
     if settings.init_from is not None and settings.resume is None:
         restore_adapter(model, Path(settings.init_from))
     if settings.trainer.gradient_checkpointing:
-        enable_gradient_checkpointing(base_model(model))
+        enable_gradient_checkpointing(base_model(model), settings.trainer.checkpointed_layers)
     model.train()  # transformers loads models in evaluation mode, where dropout does nothing
     return ReportModule(
         model,
