@@ -147,6 +147,15 @@ def disable_gradient_checkpointing(model: PreTrainedModel) -> None:
             module.gradient_checkpointing = False  # type: ignore[assignment]
 
 
+def compile_decoder_layers(model: PreTrainedModel) -> None:
+    """Compiles every layer of the language model at its first call, once for all lengths.
+
+    Apart from each other, since the layers share what is compiled, and what stands between them has no need of it.
+    """
+    for layer in decoder_layers(model):
+        layer.compile(dynamic=True)
+
+
 def decoder_layers(model: PreTrainedModel) -> torch.nn.ModuleList:
     """The layers of the language model, in order."""
     layers: torch.nn.ModuleList = model.model.language_model.layers
