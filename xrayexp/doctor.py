@@ -35,12 +35,14 @@ def examine(conf: Path) -> Iterator[Finding]:
         conf: the folder of the config files.
     """
     from xrayexp.data.checks import padchest_folder
+    from xrayexp.memory.segments import allocator
     from xrayexp.models.checks import hub_token, weights
     from xrayexp.tracking.checks import wandb_login
     from xrayexp.training.checks import accelerator, bf16, four_bit, gpu_memory
 
     yield Finding(accelerator("auto"))
     yield Finding(gpu_memory(), "4B models")
+    yield Finding(allocator(_value(conf, [], "memory.expandable_segments") == "True"))
     yield Finding(bf16(), "trainer=gpu_12gb")
     yield Finding(four_bit())
     default = _value(conf, [], "model.pretrained")

@@ -31,6 +31,7 @@ from xrayexp.data.partition import TRAIN, check_not_trained_on
 from xrayexp.data.quarantine import QUARANTINE
 from xrayexp.errors import ConfigError
 from xrayexp.memory.measure import forget_peak, peak_memory_gib
+from xrayexp.memory.segments import use_expandable_segments
 from xrayexp.metrics.config import MetricsSection
 from xrayexp.metrics.structured import structured_metrics
 from xrayexp.models.loading import enable_gradient_checkpointing, load_model, load_processor
@@ -45,6 +46,7 @@ from xrayexp.tracking.summary import EvaluationSummary, TrainingSummary, plain_t
 from xrayexp.training.accuracy_gate import AccuracyGate
 from xrayexp.training.callbacks import BestAdapter, FitTime, PredictionWriter
 from xrayexp.training.checkpoint import AtomicCheckpointIO, ExactCheckpoint, latest_checkpoint
+from xrayexp.training.feature_store import feature_store
 from xrayexp.training.module import ReportModule
 from xrayexp.training.progress import progress_callback
 from xrayexp.training.stop import stopped_by_signals
@@ -77,6 +79,7 @@ def train(cfg: DictConfig) -> TrainingSummary:
     quiet_libraries()
     settings = Settings.from_config(cfg)
     settings.require_training()
+    use_expandable_segments(settings.memory.expandable_segments)
     require(settings.requirements())
     settings, plan = checked(settings)
     run, checkpoint = _run_folder(settings)
@@ -186,6 +189,7 @@ def _trained_parts(
     """Trainer, module and data of a run that was trained, to ask it about one split."""
     if checkpoint != "none":
         require_adapter(run.adapter(checkpoint))
+    use_expandable_segments(settings.memory.expandable_segments)
     require(settings.requirements(logged=False))
     _use_threads(settings)
     quarantine = run.evaluation(split, checkpoint) / QUARANTINE
@@ -265,8 +269,10 @@ def _training_module(settings: Settings, data: ReportDataModule) -> ReportModule
     if settings.init_from is not None and settings.resume is None:
         restore_adapter(model, Path(settings.init_from))
     if settings.trainer.gradient_checkpointing:
-        enable_gradient_checkpointing(base_model(model))
+        enable_gradient_checkpointing(base_model(model), settings.trainer.checkpointed_layers)
     model.train()  # transformers loads models in evaluation mode, where dropout does nothing
+    images = [example.image_id for example in data.splits[TRAIN]]
+    features = feature_store(base_model(model), settings.trainer, Path(settings.data.cache_dir).expanduser(), images)
     return ReportModule(
         model,
         data.encoder,
@@ -275,6 +281,7 @@ def _training_module(settings: Settings, data: ReportDataModule) -> ReportModule
         scheduler=settings.scheduler(),
         max_new_tokens=settings.model.max_new_tokens,
         seed=settings.seed,
+        features=features,
     )
 
 

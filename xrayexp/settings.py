@@ -18,7 +18,7 @@ from xrayexp.errors import ConfigError
 from xrayexp.memory.config import MemorySection
 from xrayexp.metrics.config import MetricsSection
 from xrayexp.models.config import ModelSection, QuantizationSection
-from xrayexp.training.config import TrainerSection, check_callbacks, check_optimization
+from xrayexp.training.config import AUTO, TrainerSection, check_callbacks, check_optimization
 
 if TYPE_CHECKING:
     from lightning.pytorch.callbacks import Callback
@@ -158,6 +158,21 @@ def _between_rooms(
         found.append(
             "quantization=int8 computes in float16 on a GPU, which Gemma 3's activations overflow: use nf4 or none"
         )
+    if (
+        trainer
+        and trainer.checkpoint_layers == AUTO
+        and isinstance(memory, MemorySection)
+        and memory.budget_gib is None
+    ):
+        found.append("trainer.checkpoint_layers=auto needs memory=budget_12gb, or another memory.budget_gib")
+    augmentation = others.get("augmentation")
+    if trainer and trainer.feature_cache == "disk":
+        if isinstance(augmentation, AugmentationSection) and augmentation.transforms:
+            found.append("trainer.feature_cache=disk needs images that stay the same: use augmentation=none, or step")
+        if adapter and (adapter.train_projector or "vision" in adapter.target):
+            found.append(
+                "trainer.feature_cache=disk needs a frozen vision tower and projector: use adapter.target=language"
+            )
     if adapter and adapter.ensure_weight_tying and not adapter.modules_to_save:
         found.append("adapter.ensure_weight_tying=true needs adapter.modules_to_save=[lm_head,embed_tokens]")
     if adapter and adapter.phases and others.get("init_from") is not None:

@@ -19,6 +19,7 @@ from xrayexp.memory import step as steps
 from xrayexp.memory.device_semantics import CPU
 from xrayexp.memory.step import StepShape, as_on, trace_generation, trace_step
 from xrayexp.memory.trace import Recording
+from xrayexp.models.image_features import FEATURES, image_features
 from xrayexp.models.loading import enable_gradient_checkpointing, load_model
 from xrayexp.models.skeleton import load_config, skeleton, weight_tensors
 from xrayexp.training.loss import supervised_loss_sum
@@ -40,6 +41,7 @@ class Setting:
     checkpointing: bool
     attention: str
     shape: StepShape
+    layers: int | None = None  # that are checkpointed; None for all
 
     @property
     def amp(self) -> torch.dtype | None:
@@ -49,7 +51,7 @@ class Setting:
     def draw(cls, seed: int) -> Setting:
         pick = random.Random(seed)
         tokens = pick.randint(96, 192)
-        return cls(
+        drawn = cls(
             method=pick.choice(["lora", "dora"]),
             rank=pick.choice([2, 8, 32]),
             target=pick.choice(["language", "language+vision", "attention"]),
@@ -65,14 +67,17 @@ class Setting:
                 accumulates=pick.random() < 0.5,
                 chunk=pick.choice([None, 16]),
             ),
+            layers=pick.choice([None, 0, 1, 3]),
         )
+        kept = pick.choice([None, 0, 5]) if drawn.target != "language+vision" else None
+        return replace(drawn, shape=replace(drawn.shape, features=kept))
 
     def adapt(self, base: PreTrainedModel) -> PeftModel:
         peft = {"_target_": "peft.LoraConfig", "r": self.rank, "use_dora": self.method == "dora"}
         section = AdapterSection(name=self.method, lr_scale=1.0, target=self.target, quantized_base=True, peft=peft)
         model = attach_adapter(base, section)
         if self.checkpointing:
-            enable_gradient_checkpointing(base_model(model))
+            enable_gradient_checkpointing(base_model(model), self.layers)
         return model.train()
 
     def quantization(self) -> BitsAndBytesConfig | None:
@@ -117,9 +122,15 @@ def measured(setting: Setting) -> int:
     inputs, labels = real_batch(model, setting.shape)
 
     def once() -> None:
+        given, kept = inputs, None
         with torch.autocast("cpu", setting.amp) if setting.amp else nullcontext():
-            loss = supervised_loss_sum(base_model(model), inputs, labels, setting.shape.chunk)
+            if setting.shape.features is not None:
+                pixels, rest = inputs["pixel_values"], {n: t for n, t in inputs.items() if n != "pixel_values"}
+                kept = image_features(base_model(model), pixels)
+                given = rest | {FEATURES: torch.stack(list(kept))}
+            loss = supervised_loss_sum(base_model(model), given, labels, setting.shape.chunk)
         loss.backward()
+        del kept
 
     once()
     if not setting.shape.accumulates:
@@ -150,7 +161,9 @@ def standing(recording: Recording) -> int:
     """Bytes that were there before: weights, gradients of earlier micro-batches, inputs."""
     before = (steps.WEIGHTS, steps.EMBEDDINGS, steps.ADAPTER, steps.INPUTS)
     gradients = sum(event.size for event in recording.events if event.phase == steps.GRADIENTS)
-    return sum(recording.at_peak[name] for name in before) + gradients
+    # Of the features, those of earlier micro-batches.
+    features = next((event.size for event in recording.events if event.phase == steps.FEATURE_STORE), 0)
+    return sum(recording.at_peak[name] for name in before) + gradients + features
 
 
 def settings(seeds: range) -> Iterator[Any]:

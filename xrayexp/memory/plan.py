@@ -54,11 +54,12 @@ class Peak:
     parts: dict[str, float]
 
     @classmethod
-    def of(cls, recording: Recording, constants: Constants) -> Peak:
+    def of(cls, recording: Recording, constants: Constants, *, expandable_segments: bool = False) -> Peak:
         """Counts a recording, with the workspaces that no trace shows."""
         parts = {name: size / GIB for name, size in recording.at_peak.items() if size > 0}
         parts["workspaces"] = constants.workspace_gib
-        reserved = reserved_peak(recording.events) / GIB + constants.workspace_gib
+        reserved = reserved_peak(recording.events, expandable_segments=expandable_segments) / GIB
+        reserved += constants.workspace_gib
         return cls(recording.peak / GIB + constants.workspace_gib, reserved, parts)
 
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from xrayexp.data.collate import Batch, ReportEncoder
     from xrayexp.data.datamodule import ReportDataModule
     from xrayexp.training.config import TrainerSection
+    from xrayexp.training.feature_store import FeatureStore
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +71,7 @@ class ReportModule(L.LightningModule):
         scheduler: makes the schedule of (optimiser, total steps).
         max_new_tokens: limit of a generated report.
         seed: dropout of a step depends on this and the step alone.
+        features: keeps the features of images; None where every micro-batch goes through the vision tower.
     """
 
     def __init__(
@@ -82,12 +84,13 @@ class ReportModule(L.LightningModule):
         scheduler: SchedulerFactory | None = None,
         max_new_tokens: int,
         seed: int = 0,
+        features: FeatureStore | None = None,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
         self.model, self.encoder, self.settings = model, encoder, settings
         self.optimizer_factory, self.scheduler_factory = optimizer, scheduler
-        self.max_new_tokens, self.seed = max_new_tokens, seed
+        self.max_new_tokens, self.seed, self.features = max_new_tokens, seed, features
         self.micro_batch_size = settings.micro_batch_size
         self.halved: list[tuple[int, int]] = []  # (step, micro-batch size from then on)
         self.scored: list[ScoredReport] = []
@@ -110,6 +113,8 @@ class ReportModule(L.LightningModule):
             return
         optimizer: Any = self.optimizers()
         loss = self._backward_or_halve(batch, optimizer)
+        if self.features is not None:
+            self.features.forget()
         norm = self._clip_gradient(batch)
         scheduler: Any = self.lr_schedulers()
         rate = scheduler.get_last_lr()[0]
@@ -160,9 +165,9 @@ class ReportModule(L.LightningModule):
         micro_batches = list(batch.micro_batches(self.micro_batch_size))
         for micro in micro_batches:
             on_device = micro.to(self.device)
-            loss = supervised_loss_sum(
-                base_model(self.model), on_device.inputs, on_device.labels, self.settings.loss_chunk
-            )
+            inputs = on_device.inputs if self.features is None else self.features.inputs(on_device)
+            loss = supervised_loss_sum(base_model(self.model), inputs, on_device.labels, self.settings.loss_chunk)
+            del inputs  # pixels and features of this micro-batch, before the next one's are made
             # Autocast is for forward passes: on a GPU the backward pass has threads of its own, which do not know in
             # which type it is on.
             with torch.autocast(self.device.type, enabled=False):
