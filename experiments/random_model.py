@@ -42,7 +42,7 @@ def random_model(
     Raises:
         ConfigError: for a quantisation other than 4-bit.
     """
-    model = empty_model(config, quantization=quantization, dtype=dtype, attention=attention)
+    model: Any = empty_model(config, quantization=quantization, dtype=dtype, attention=attention)
     tied = model.get_output_embeddings() if config.tie_word_embeddings else None
     layers = [(owner, layer) for owner, layer in _inside_out(model, model) if _is_empty(layer) and layer is not tied]
     with torch.random.fork_rng([device] if device.type == "cuda" else []), torch.no_grad():
@@ -52,7 +52,8 @@ def random_model(
     model.tie_weights()
     if quantization is not None:
         _mark_quantized(model, quantization)
-    return model.requires_grad_(False).eval()
+    filled: PreTrainedModel = model.requires_grad_(False).eval()
+    return filled
 
 
 def _inside_out(owner: PreTrainedModel, module: torch.nn.Module) -> Iterator[tuple[PreTrainedModel, torch.nn.Module]]:
@@ -71,7 +72,7 @@ def _is_empty(module: torch.nn.Module) -> bool:
 
 def _fill(owner: Any, layer: Any, dtype: torch.dtype, device: torch.device) -> None:
     """Makes a layer's own weights and buffers, and quantises those that are to be in 4 bits."""
-    from bitsandbytes.nn.modules import Linear4bit, Params4bit
+    from bitsandbytes.nn.modules import Linear4bit
 
     for name, parameter in layer.named_parameters(recurse=False):
         content = torch.empty(parameter.shape, dtype=dtype, device=device)
@@ -84,13 +85,13 @@ def _fill(owner: Any, layer: Any, dtype: torch.dtype, device: torch.device) -> N
         # Zero in transformers: nothing of an image would reach the language model, and no gradient the vision tower.
         projection.normal_(std=owner.config.initializer_range)
     if isinstance(layer, Linear4bit):
-        assert isinstance(layer.weight, Params4bit)
-        layer.weight = layer.weight.to(device)  # quantises
+        weight: Any = layer.weight
+        layer.weight = weight.to(device)  # quantises
 
 
 def _mark_quantized(model: Any, quantization: Any) -> None:
     """What transformers notes on a model that it quantised while loading, so that it can be saved and trained."""
-    from transformers.quantizers import AutoHfQuantizer
+    from transformers.quantizers.auto import AutoHfQuantizer
 
     model.hf_quantizer = AutoHfQuantizer.from_config(quantization, pre_quantized=False)
     model.is_quantized, model.quantization_method = True, quantization.quant_method
