@@ -18,6 +18,7 @@ from xrayexp.replacing import replaced
 if TYPE_CHECKING:
     from peft import PeftModel
 
+    from xrayexp.memory.device_semantics import Device
     from xrayexp.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -118,10 +119,11 @@ class Planner:
 
     Args:
         settings: of the run. `memory.cache_dir` keeps what was predicted.
+        on_cpu: predicts for a CPU, where a prediction can be compared with what the profiler sees.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
+    def __init__(self, settings: Settings, *, on_cpu: bool = False) -> None:
+        self.settings, self.on_cpu = settings, on_cpu
         self._models: dict[str, PeftModel] = {}
 
     def plan(self, budget_gib: float) -> Plan:
@@ -175,7 +177,8 @@ class Planner:
         from xrayexp.memory.optimizer_state import bytes_per_number
         from xrayexp.memory.step import StepShape, trace_generation, trace_step
 
-        trainer, constants = settings.trainer, Constants.read()
+        trainer, device = settings.trainer, self._device
+        constants = Constants(0.0, 0.0, ()) if self.on_cpu else Constants.read()
         model = self._model(settings)
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
         each = bytes_per_number(settings.optimizer())
@@ -191,17 +194,24 @@ class Planner:
         autocast = trainer.dtype if trainer.precision.endswith("mixed") else None
         states = [round(each * parameter.numel()) for parameter in trained]
         prompt = max(image + 1, tokens - settings.model.max_new_tokens)
-        training = trace_step(model, shape, autocast=autocast, state_bytes=states)
+        training = trace_step(model, shape, autocast=autocast, state_bytes=states, device=device)
         generation = trace_generation(
-            model, trainer.eval_batch_size, prompt, settings.model.max_new_tokens, autocast=autocast
+            model, trainer.eval_batch_size, prompt, settings.model.max_new_tokens, autocast=autocast, device=device
         )
         peaks = Peak.of(training, constants), Peak.of(generation, constants)
         return Forecast(*peaks, constants.context_gib, constants.calibrated_on)
 
+    @property
+    def _device(self) -> Device:
+        from xrayexp.memory.device_semantics import CPU, CUDA
+
+        return CPU if self.on_cpu else CUDA
+
     def _model(self, settings: Settings) -> PeftModel:
         key = _digest([*_model_facts(settings)])
         if key not in self._models:
-            self._models = {key: _build(settings)}  # one at a time: each is half a gigabyte of Python objects
+            # One at a time: each is half a gigabyte of Python objects.
+            self._models = {key: _build(settings, self._device)}
         return self._models[key]
 
     def _kept_file(self, settings: Settings) -> Path | None:
@@ -219,7 +229,7 @@ class Planner:
             _architecture(settings.model.pretrained),
             _traced_code(),
         ]  # fmt: skip
-        facts += [version(name) for name in TRACED]
+        facts += [version(name) for name in TRACED] + ["on a CPU"] * self.on_cpu
         return Path(folder).expanduser() / "plans" / f"{_digest(facts)}.json"
 
 
@@ -262,9 +272,8 @@ def _digest(facts: list[Any]) -> str:
     return blake2b(json.dumps(facts, default=str).encode(), digest_size=8).hexdigest()
 
 
-def _build(settings: Settings) -> PeftModel:
+def _build(settings: Settings, device: Device) -> PeftModel:
     from xrayexp.adapters.attach import attach_adapter, base_model
-    from xrayexp.memory.device_semantics import CUDA
     from xrayexp.memory.step import as_on
     from xrayexp.models.loading import enable_gradient_checkpointing
     from xrayexp.models.skeleton import load_config, skeleton
@@ -276,7 +285,7 @@ def _build(settings: Settings) -> PeftModel:
         dtype=settings.trainer.dtype,
         attention=settings.model.attention,
     )
-    with as_on(CUDA):
+    with as_on(device):
         model = attach_adapter(base, settings.adapter, total_steps=MANY_STEPS)
     if settings.trainer.gradient_checkpointing:
         enable_gradient_checkpointing(base_model(model))
