@@ -52,11 +52,12 @@ class Study:
         folder: where its run.py lies.
         plan: the rows without their values, in order; given True, few and small ones for --quick.
         compute: the values of one row.
-        claims: from the values of all rows and nothing else.
+        claims: from the values of all rows and nothing else; none where these are not of the hardware that it is about.
         blocks: Markdown for the README's marked blocks, by name; "claims" and "environment" come with the form.
         draw: writes the figures into a folder.
         threads: compute threads of a row.
         isolated: whether rows are independent. If so each has a process of its own, and --jobs runs several at once.
+        needs_gpu: whether only a GPU's results can be recorded: the README says so until there are some.
     """
 
     folder: Path
@@ -67,6 +68,7 @@ class Study:
     draw: Callable[[Rows, Path], None] | None = None
     threads: int = 1
     isolated: bool = True
+    needs_gpu: bool = False
 
     @property
     def name(self) -> str:
@@ -79,7 +81,20 @@ class Study:
         return fill((self.folder / README).read_text(encoding="utf-8"), blocks | self.blocks(results.values))
 
 
-def main(study: Study) -> None:
+@dataclass(frozen=True)
+class Options:
+    """What one experiment's program can be told beyond the common options.
+
+    Attributes:
+        add: puts them into the parser.
+        study: the experiment as all options describe it; raises UserError where they cannot be met.
+    """
+
+    add: Callable[[argparse.ArgumentParser], None]
+    study: Callable[[argparse.Namespace], Study]
+
+
+def main(study: Study, further: Options | None = None) -> None:
     """Runs an experiment as the command line says; ends with exit code 2 for what the user can fix."""
     prepare_environment()
     parser = argparse.ArgumentParser(prog=f"experiments/{study.name}/run.py")
@@ -87,6 +102,9 @@ def main(study: Study) -> None:
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the results (default: the experiment's own)")
     if study.isolated:
         parser.add_argument("--jobs", type=int, default=1, metavar="N", help="rows that are computed at the same time")
+    common = set(vars(parser.parse_args([])))
+    if further is not None:
+        further.add(parser)
     options = parser.parse_args()
     if study.isolated and options.jobs < 1:
         parser.error(f"--jobs must be at least 1, not {options.jobs}")
@@ -96,7 +114,12 @@ def main(study: Study) -> None:
     if place.recorded and options.quick:
         parser.error("--quick does not write over the recorded results: give another --out")
     command = f"python experiments/{study.name}/run.py" + " --quick" * options.quick
+    for name in sorted(set(vars(options)) - common):
+        given = getattr(options, name)
+        command += f" --{name} {given}" * (given != parser.get_default(name))
     try:
+        if further is not None:
+            study = further.study(options)
         results = run(
             study, place, command, quick=options.quick, jobs=0 if options.quick else getattr(options, "jobs", 0)
         )

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import torch
     from peft import PeftModel
 
+    from xrayexp.memory.device_semantics import Device
     from xrayexp.memory.step import StepShape
     from xrayexp.memory.trace import Recording
     from xrayexp.settings import Settings
@@ -128,10 +129,11 @@ class Planner:
 
     Args:
         settings: of the run. `memory.cache_dir` keeps what was predicted.
+        on_cpu: predicts for a CPU, where a prediction can be compared with what the profiler sees.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
+    def __init__(self, settings: Settings, *, on_cpu: bool = False) -> None:
+        self.settings, self.on_cpu = settings, on_cpu
         self._models: dict[str, PeftModel] = {}
         self._generations: dict[str, Recording] = {}
 
@@ -203,7 +205,8 @@ class Planner:
                     break
 
     def _trace(self, settings: Settings) -> Forecast:
-        constants, expandable = Constants.read(), settings.memory.expandable_segments
+        constants = Constants(0.0, 0.0, ()) if self.on_cpu else Constants.read()
+        expandable = settings.memory.expandable_segments
         model = self._model(settings)
         peaks = (
             Peak.of(recording, constants, expandable_segments=expandable)
@@ -218,7 +221,9 @@ class Planner:
         _set_checkpointing(model, settings.trainer)
         each = bytes_per_number(settings.optimizer())
         states = [round(each * parameter.numel()) for parameter in model.parameters() if parameter.requires_grad]
-        return trace_step(model, _shape(model, settings), autocast=_autocast(settings), state_bytes=states)
+        return trace_step(
+            model, _shape(model, settings), autocast=_autocast(settings), state_bytes=states, device=self._device
+        )
 
     def _generation(self, model: PeftModel, settings: Settings) -> Recording:
         """The same for all that differ in the training step alone."""
@@ -228,13 +233,22 @@ class Planner:
         prompt = max(int(model.config.mm_tokens_per_image) + 1, settings.model.max_length - new)
         key = _digest([*_model_facts(settings), samples, prompt, new])
         if key not in self._generations:
-            self._generations[key] = trace_generation(model, samples, prompt, new, autocast=_autocast(settings))
+            self._generations[key] = trace_generation(
+                model, samples, prompt, new, autocast=_autocast(settings), device=self._device
+            )
         return self._generations[key]
+
+    @property
+    def _device(self) -> Device:
+        from xrayexp.memory.device_semantics import CPU, CUDA
+
+        return CPU if self.on_cpu else CUDA
 
     def _model(self, settings: Settings) -> PeftModel:
         key = _digest(_model_facts(settings))
         if key not in self._models:
-            self._models = {key: _build(settings)}  # one at a time: each is half a gigabyte of Python objects
+            # One at a time: each is half a gigabyte of Python objects.
+            self._models = {key: _build(settings, self._device)}
         return self._models[key]
 
     def _kept_file(self, settings: Settings) -> Path | None:
@@ -253,7 +267,7 @@ class Planner:
             _architecture(settings.model.pretrained),
             _traced_code(),
         ]  # fmt: skip
-        facts += [version(name) for name in TRACED]
+        facts += [version(name) for name in TRACED] + ["on a CPU"] * self.on_cpu
         return Path(folder).expanduser() / "plans" / f"{_digest(facts)}.json"
 
 
@@ -329,9 +343,8 @@ def _digest(facts: list[Any]) -> str:
     return blake2b(json.dumps(facts, default=str).encode(), digest_size=8).hexdigest()
 
 
-def _build(settings: Settings) -> PeftModel:
+def _build(settings: Settings, device: Device) -> PeftModel:
     from xrayexp.adapters.attach import attach_adapter
-    from xrayexp.memory.device_semantics import CUDA
     from xrayexp.memory.step import as_on
     from xrayexp.models.skeleton import load_config, skeleton
 
@@ -342,7 +355,7 @@ def _build(settings: Settings) -> PeftModel:
         dtype=settings.trainer.dtype,
         attention=settings.model.attention,
     )
-    with as_on(CUDA):
+    with as_on(device):
         model = attach_adapter(base, settings.adapter, total_steps=MANY_STEPS)
     return model.train()
 

@@ -17,7 +17,8 @@ from xrayexp.adapters.attach import attach_adapter, base_model
 from xrayexp.adapters.config import AdapterSection
 from xrayexp.memory import step as steps
 from xrayexp.memory.device_semantics import CPU
-from xrayexp.memory.step import StepShape, as_on, trace_generation, trace_step
+from xrayexp.memory.measure import allocated_on_cpu
+from xrayexp.memory.step import StepShape, as_on, example_batch, trace_generation, trace_step
 from xrayexp.memory.trace import Recording
 from xrayexp.models.image_features import FEATURES, image_features
 from xrayexp.models.loading import enable_gradient_checkpointing, load_model
@@ -102,24 +103,10 @@ class Setting:
             return self.adapt(base)
 
 
-def real_batch(model: PeftModel, shape: StepShape) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
-    """As `step._batch`, with content: one padded token, image tokens, then text."""
-    config: Any = base_model(model).config
-    ids = torch.ones(shape.samples, shape.tokens, dtype=torch.long)
-    image = slice(1, 1 + config.mm_tokens_per_image)
-    types, mask = torch.zeros_like(ids), torch.ones_like(ids)
-    ids[:, image], types[:, image], mask[:, 0] = config.image_token_id, 1, 0
-    size = config.vision_config.image_size
-    labels = torch.full_like(ids, steps.IGNORED)
-    labels[:, shape.tokens - shape.supervised :] = 5
-    pixels = torch.zeros(shape.samples, 3, size, size)
-    return {"input_ids": ids, "attention_mask": mask, "token_type_ids": types, "pixel_values": pixels}, labels
-
-
 def measured(setting: Setting) -> int:
     """Most bytes that a step allocates beyond what was there before, the inputs counted to it."""
     model = setting.real()
-    inputs, labels = real_batch(model, setting.shape)
+    inputs, labels = example_batch(base_model(model), setting.shape, torch.device("cpu"))
 
     def once() -> None:
         given, kept = inputs, None
@@ -135,21 +122,7 @@ def measured(setting: Setting) -> int:
     once()
     if not setting.shape.accumulates:
         model.zero_grad()
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profiler:
-        once()
-    return peak_of(profiler)
-
-
-def peak_of(profiler: Any) -> int:
-    events = [event for event in profiler.profiler.kineto_results.events() if event.name() == "[memory]"]
-    # Checkpointing keeps states of the generator in the host's memory, which on a CPU is the device's.
-    states = torch.get_rng_state().nbytes
-    events = [event for event in events if abs(event.nbytes()) != states]
-    total = peak = 0
-    for event in sorted(events, key=lambda event: event.start_ns()):
-        total += event.nbytes()
-        peak = max(peak, total)
-    return peak
+    return allocated_on_cpu(once)
 
 
 def predicted(setting: Setting) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
-from importlib.resources import files
+from pathlib import Path
 from typing import Any, Literal
 
 from xrayexp.memory.allocator import reserved_peak
@@ -16,6 +16,8 @@ Verdict = Literal["fits", "risky", "does not fit"]
 # Margins of the verdict. Live tensors cannot be moved, so that a little less than they take is too much for certain;
 # what is reserved beyond them can partly be given back.
 TOO_MUCH, ENOUGH = 0.95, 1.10
+
+CONSTANTS = Path(__file__).with_name("constants.json")  # written by experiments/gpu_12gb/run.py fit
 
 
 @dataclass(frozen=True)
@@ -35,8 +37,12 @@ class Constants:
     @classmethod
     def read(cls) -> Constants:
         """Those that ship with the package."""
-        stored = json.loads(files("xrayexp.memory").joinpath("constants.json").read_text(encoding="utf-8"))
+        stored = json.loads(CONSTANTS.read_text(encoding="utf-8"))
         return cls(stored["context_gib"], stored["workspace_gib"], tuple(stored["calibrated_on"]))
+
+    def write(self, file: Path) -> None:
+        """As `read` reads them."""
+        file.write_text(json.dumps(asdict(self)) + "\n", encoding="utf-8")
 
 
 @dataclass(frozen=True)

@@ -119,7 +119,7 @@ def trace_step(
     with as_on(device), _named_parts(trace, base), trace, DeviceSemantics(device) as semantics:
         with trace.phase(STEP), _named_gradients(trace, gradients):
             with trace.phase(INPUTS):
-                inputs, labels = _batch(base, shape)
+                inputs, labels = example_batch(base, shape, torch.device("meta"))
             with torch.autocast(device.name, dtype=autocast, enabled=autocast is not None), trace.phase(LOSS):
                 kept = None if shape.features is None else _put_features(trace, base, inputs, shape.features)
                 loss = supervised_loss_sum(base, inputs, labels, shape.chunk)
@@ -146,7 +146,7 @@ def trace_generation(
     with as_on(device), _named_parts(trace, base), trace, DeviceSemantics(device) as semantics:
         with torch.autocast(device.name, dtype=autocast, enabled=autocast is not None), trace.phase(GENERATION):
             with trace.phase(INPUTS):
-                inputs, _ = _batch(base, StepShape(samples, prompt, 1))
+                inputs, _ = example_batch(base, StepShape(samples, prompt, 1), torch.device("meta"))
             cache = DynamicCache(config=base.config.get_text_config())
             base(**inputs, past_key_values=cache, use_cache=True, logits_to_keep=1).logits.float()
             with trace.phase(CACHE):
@@ -182,16 +182,32 @@ def _hold_weights(trace: AllocationTrace, model: torch.nn.Module) -> None:
     trace.hold(whole_parameters(model), WHOLE)
 
 
-def _batch(base: PreTrainedModel, shape: StepShape) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
-    """Inputs on the meta device, labels with their content: the last `supervised` tokens of every sample."""
+def example_batch(
+    base: PreTrainedModel, shape: StepShape, device: torch.device
+) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+    """A micro-batch of this shape with random content; on the meta device without.
+
+    Every sample is one padded token, an image, and text.
+
+    Args:
+        base: the model that it is for.
+        shape: of the step.
+        device: where the inputs go.
+
+    Returns:
+        The model's keyword arguments, [samples, tokens] each beside the pixels [samples, channels, size, size], and
+        labels [samples, tokens], which are on the host: the last `supervised` tokens of every sample have one.
+    """
     config: Any = base.config
-    size = config.vision_config.image_size
-    tokens = torch.empty(shape.samples, shape.tokens, dtype=torch.long, device="meta")
+    image, size = slice(1, 1 + config.mm_tokens_per_image), config.vision_config.image_size
+    tokens = torch.randint(config.image_token_id, (shape.samples, shape.tokens), device=device)
+    mask, types = torch.ones_like(tokens), torch.zeros_like(tokens)
+    tokens[:, image], types[:, image], mask[:, 0] = config.image_token_id, 1, 0
     inputs = {
         "input_ids": tokens,
-        "attention_mask": torch.empty_like(tokens),
-        "token_type_ids": torch.empty_like(tokens),
-        "pixel_values": torch.empty(shape.samples, config.vision_config.num_channels, size, size, device="meta"),
+        "attention_mask": mask,
+        "token_type_ids": types,
+        "pixel_values": torch.randn(shape.samples, config.vision_config.num_channels, size, size, device=device),
     }
     labels = torch.full((shape.samples, shape.tokens), IGNORED)
     labels[:, shape.tokens - shape.supervised :] = 0
