@@ -72,7 +72,7 @@ def architecture(layers: int | None) -> PretrainedConfig:
 def adapted_processor(config: Any) -> ProcessorMixin:
     """The embedded tokenizer with the images of `config`, whose ids of special tokens become the tokenizer's.
 
-    MedGemma's own tokenizer cannot be had without a download. Its ids would be other numbers, up to the same vocabulary.
+    MedGemma's own tokenizer cannot be had without a download. Its ids would be other numbers of the same vocabulary.
     """
     from transformers import Gemma3Processor
 
