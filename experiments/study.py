@@ -34,11 +34,13 @@ class Place:
         out: results.json, the figures and the filled README.
         work: what rows need on the way and nobody keeps: models, run folders.
         recorded: whether `out` is the experiment's own folder, whose results belong to the repository.
+        models: models that are too large to be made for every run; None where an experiment keeps none.
     """
 
     out: Path
     work: Path
     recorded: bool
+    models: Path | None = None
 
 
 Compute = Callable[[Row, Place], Values]
@@ -58,6 +60,7 @@ class Study:
         threads: compute threads of a row.
         isolated: whether rows are independent. If so each has a process of its own, and --jobs runs several at once.
         needs_gpu: whether only a GPU's results can be recorded: the README says so until there are some.
+        models: where it keeps models that outlive a run, unless --model-dir names another folder; None if it has none.
     """
 
     folder: Path
@@ -69,6 +72,7 @@ class Study:
     threads: int = 1
     isolated: bool = True
     needs_gpu: bool = False
+    models: Path | None = None
 
     @property
     def name(self) -> str:
@@ -102,6 +106,11 @@ def main(study: Study, further: Options | None = None) -> None:
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the results (default: the experiment's own)")
     if study.isolated:
         parser.add_argument("--jobs", type=int, default=1, metavar="N", help="rows that are computed at the same time")
+    if study.models is not None:
+        default = f"{study.models}; with --quick inside the results"
+        parser.add_argument(
+            "--model-dir", type=Path, metavar="DIR", help=f"folder of the models that it builds (default: {default})"
+        )
     common = set(vars(parser.parse_args([])))
     if further is not None:
         further.add(parser)
@@ -111,6 +120,9 @@ def main(study: Study, further: Options | None = None) -> None:
     logging.basicConfig(format="%(message)s")
     logging.getLogger("xrayexp").setLevel(logging.INFO)
     place = _place(study, options.out, options.quick)
+    if study.models is not None:
+        usual = place.work / "models" if options.quick else study.models
+        place = replace(place, models=(options.model_dir or usual).expanduser().resolve())
     if place.recorded and options.quick:
         parser.error("--quick does not write over the recorded results: give another --out")
     command = f"python experiments/{study.name}/run.py" + " --quick" * options.quick

@@ -6,6 +6,7 @@ import importlib
 import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
 from functools import cache
@@ -19,8 +20,12 @@ from experiments.study import Study
 
 ROOT = Path(__file__).parents[2]
 NAMES = sorted(file.parent.name for file in (ROOT / "experiments").glob("*/run.py"))
+SLOW = ("full_size_cpu",)  # minutes, even with --quick
 
-pytestmark = pytest.mark.parametrize("name", NAMES)
+every = pytest.mark.parametrize("name", NAMES)
+every_quickly = pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in NAMES]
+)
 
 
 def study(name: str) -> Study:
@@ -33,7 +38,7 @@ def run(name: str, out: Path) -> str:
     """What `run.py --quick` prints."""
     command = [sys.executable, str(ROOT / "experiments" / name / "run.py"), "--quick", "--out", str(out)]
     done = subprocess.run(
-        command, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False, timeout=300
+        command, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False, timeout=900
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
@@ -47,6 +52,7 @@ def quick(tmp_path_factory: pytest.TempPathFactory) -> Any:
     def folder(name: str) -> Path:
         out = tmp_path_factory.mktemp(name)
         run(name, out)
+        shutil.rmtree(out / "work", ignore_errors=True)  # gigabytes, with some
         return out
 
     return folder
@@ -59,6 +65,7 @@ def recorded(name: str) -> Results:
     return Results.read(file)
 
 
+@every_quickly
 def test_results_have_the_common_form(name: str, quick: Any) -> None:
     content = json.loads((quick(name) / "results.json").read_text(encoding="utf-8"))
     assert set(content) == {"experiment", "command", "environment", "rows", "claims"}
@@ -75,6 +82,7 @@ def test_results_have_the_common_form(name: str, quick: Any) -> None:
         assert claim["holds"] == (kept >= 0 if claim["direction"] == "at least" else kept <= 0)
 
 
+@every_quickly
 def test_results_name_neither_machine_nor_place(name: str, quick: Any) -> None:
     out: Path = quick(name)
     text = (out / "results.json").read_text(encoding="utf-8")
@@ -84,6 +92,7 @@ def test_results_name_neither_machine_nor_place(name: str, quick: Any) -> None:
     assert platform.node() not in text
 
 
+@every_quickly
 def test_quick_run_fills_a_readme_and_leaves_the_recorded_one(name: str, quick: Any) -> None:
     out: Path = quick(name)
     results = Results.read(out / "results.json")
@@ -91,6 +100,7 @@ def test_quick_run_fills_a_readme_and_leaves_the_recorded_one(name: str, quick: 
     assert results.claims[0]["name"] in study(name).readme(results)
 
 
+@every_quickly
 def test_second_run_computes_nothing_but_the_claims(name: str, quick: Any, tmp_path: Path) -> None:
     before = Results.read(quick(name) / "results.json")
     content = json.loads((quick(name) / "results.json").read_text(encoding="utf-8"))
@@ -119,23 +129,27 @@ def _plus_one(content: Any) -> Any:
             return content
 
 
+@every
 def test_recorded_results_are_complete(name: str) -> None:
     results = recorded(name)
     assert results.command == f"python experiments/{name}/run.py"
     assert [row.key for row in results.rows] == [row.key for row in study(name).plan(False)]
 
 
+@every
 def test_recorded_claims_come_from_the_rows_and_hold(name: str) -> None:
     results = recorded(name)
     assert [claim.to_json() for claim in study(name).claims(results.values)] == list(results.claims)
     assert [claim["name"] for claim in results.claims if not claim["holds"]] == []
 
 
+@every
 def test_readme_says_what_the_results_say(name: str) -> None:
     readme = (ROOT / "experiments" / name / "README.md").read_text(encoding="utf-8")
     assert readme == study(name).readme(recorded(name))
 
 
+@every
 def test_readme_shows_figures_that_exist_and_are_small(name: str) -> None:
     recorded(name)
     readme = (ROOT / "experiments" / name / "README.md").read_text(encoding="utf-8")
