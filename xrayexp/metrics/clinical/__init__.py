@@ -1,0 +1,1 @@
+"""RadGraph F1 and CheXbert F1, through the packages that published them."""
