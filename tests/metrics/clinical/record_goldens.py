@@ -5,7 +5,7 @@ In an environment of its own, with the transformers that they were written for:
 python3.11 -m venv goldens && . goldens/bin/activate
 python -m pip install torch==2.13.0 transformers==4.57.1 huggingface_hub==0.36.0 scikit-learn==1.7.2 numpy==2.4.6 \\
     requests==2.34.2 radgraph==0.1.18 f1chexbert==0.0.2
-python tests/metrics/clinical/record_goldens.py
+python -m tests.metrics.clinical.record_goldens
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from tests.metrics.clinical.standins import PAIRS, TEXTS, write_chexbert, write_radgraph
+
 GOLDENS = Path(__file__).with_name("goldens.json")
 PACKAGES = ("torch", "transformers", "huggingface_hub", "scikit-learn", "numpy", "radgraph", "f1chexbert")
 MODELS = ("radgraph", "radgraph-xl")
@@ -24,10 +26,8 @@ MODELS = ("radgraph", "radgraph-xl")
 
 def record(folder: Path) -> dict[str, Any]:
     """Runs both packages on stand-ins in `folder`."""
-    # Read while the packages are imported.
+    # Read while the packages are imported, further below.
     os.environ |= {"XDG_CACHE_HOME": str(folder), "HF_HOME": str(folder / "hf"), "HF_HUB_OFFLINE": "1"}
-    from standins import write_chexbert, write_radgraph
-
     write_chexbert(folder, folder / "hf" / "hub")
     for model in MODELS:
         write_radgraph(folder, folder / "hf" / "hub", model)
@@ -40,7 +40,6 @@ def record(folder: Path) -> dict[str, Any]:
 
 def _chexbert() -> dict[str, Any]:
     from f1chexbert import F1CheXbert
-    from standins import PAIRS, TEXTS
 
     labeler = F1CheXbert(device="cpu")
     truths, predictions = (list(texts) for texts in zip(*PAIRS, strict=True))
@@ -57,7 +56,6 @@ def _chexbert() -> dict[str, Any]:
 
 def _radgraph(model: str) -> dict[str, Any]:
     from radgraph import F1RadGraph
-    from standins import PAIRS
 
     scorer = F1RadGraph(reward_level="all", model_type=model, cuda=-1)
     truths, predictions = (list(texts) for texts in zip(*PAIRS, strict=True))

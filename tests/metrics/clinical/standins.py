@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from tokenizers.implementations import BertWordPieceTokenizer
+from tokenizers.implementations.bert_wordpiece import BertWordPieceTokenizer
 
 RADGRAPH_VERSION = "0.1.18"
 BERT = "bert-base-uncased"
@@ -97,7 +97,8 @@ def write_radgraph(cache: Path, hub: Path, model: str) -> None:
     }.items():
         (vocabulary / f"{name}.txt").write_text("\n".join(lines) + "\n")
     # Entities and relations that score below 0 do not exist: the offsets leave about as many as in real reports.
-    offsets = {"_ner_scorers": -0.8, "_mention_pruners": -2.5}
+    ner, pruner = _scorer(f"_ner._ner_scorers.{model}__ner_labels"), _scorer(_pruner(model))
+    offsets = {f"{ner}.bias": -0.8, f"{pruner}.bias": -2.5}
     torch.save(_weights(_radgraph_shapes(model), offsets), folder / "weights.th")
     write_encoder(hub, RADGRAPH_ENCODER)
 
@@ -159,13 +160,21 @@ def _radgraph_shapes(model: str) -> dict[str, tuple[int, ...]]:
         **_bert_shapes(embedder, pooler=True),
         "_endpoint_span_extractor._span_width_embedding.weight": (SPAN_WIDTH, FEATURE),
         **_feedforward(f"_ner._ner_scorers.{ner}.0._module.", span),
-        **_linear(f"_ner._ner_scorers.{ner}.1._module", FEEDFORWARD, len(ENTITIES) - 1),
-        **_feedforward(f"_relation._mention_pruners.{relation}._scorer.0._module.", span),
-        **_linear(f"_relation._mention_pruners.{relation}._scorer.1._module", FEEDFORWARD, 1),
+        **_linear(_scorer(f"_ner._ner_scorers.{ner}"), FEEDFORWARD, len(ENTITIES) - 1),
+        **_feedforward(f"{_pruner(model)}.0._module.", span),
+        **_linear(_scorer(_pruner(model)), FEEDFORWARD, 1),
         **_feedforward(f"_relation._relation_feedforwards.{relation}.", 3 * span),
         **_linear(f"_relation._relation_scorers.{relation}", FEEDFORWARD, len(RELATIONS)),
         **_unused_shapes(span),
     }
+
+
+def _pruner(model: str) -> str:
+    return f"_relation._mention_pruners.{model}__relation_labels._scorer"
+
+
+def _scorer(name: str) -> str:
+    return f"{name}.1._module"
 
 
 def _unused_shapes(span: int) -> dict[str, tuple[int, ...]]:
@@ -231,7 +240,9 @@ def _weights(
         if "LayerNorm.weight" in name:
             values = 1 + 0.1 * values
         elif len(shape) == 1:
-            values = 0.1 * values + next((by for part, by in (offsets or {}).items() if part in name and ".1." in name), 0.0)
+            values = 0.1 * values + next(
+                (by for part, by in (offsets or {}).items() if part in name and ".1." in name), 0.0
+            )
         elif "embeddings" not in name:
             values = 2.0 * values / np.sqrt(shape[-1])
         weights[name] = torch.from_numpy(values.astype(np.float32))

@@ -86,7 +86,8 @@ def radgraph_files(model: str) -> Check:
     try:
         encoder = radgraph_encoder(model)
     except (ValueError, KeyError, TypeError):
-        return Check(name, "missing", f"{folder / _CONFIG} is no config of RadGraph", f"delete {folder}, then `{FETCH}`")
+        detail = f"{folder / _CONFIG} is no config of RadGraph"
+        return Check(name, "missing", detail, f"delete {folder}, then {_fix(model)}")
     if encoder_folder(encoder) is None:
         return Check(name, "missing", f"the tokenizer of {encoder} is not in the hub's cache", _fix(model))
     return Check(name, "ok", str(folder))
