@@ -1,177 +1,116 @@
-"""CheXbert's labels of true and predicted reports, through the package f1chexbert.
-
-Smit et al., CheXbert: Combining Automatic Labelers and Expert Annotations for Accurate Radiology Report Labeling Using
-BERT, EMNLP 2020. f1chexbert 0.0.2 was written for transformers 4 and scikit-learn 1.7; this module holds all that
-newer ones need.
-"""
+"""CheXbert F1: CheXpert's 14 observations, read from both reports by CheXbert."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from importlib.metadata import version
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import ClassVar
+from weakref import WeakKeyDictionary
 
 import numpy as np
-from numpy.typing import NDArray
 
-from xrayexp.checks import require
-from xrayexp.errors import UserError
-from xrayexp.metrics.clinical.files import (
-    CHEXBERT_ENCODER,
-    FETCH,
-    chexbert_checkpoint,
-    chexbert_files,
-    encoder_folder,
+from xrayexp.checks import Check
+from xrayexp.metrics.base import ALL_INVARIANTS, Classes, Definition, Floats, Invariant, Metric, Sums
+from xrayexp.metrics.clinical.chexbert_package import FIVE, LABELS, ChexbertRows, chexbert_rows
+from xrayexp.metrics.clinical.files import chexbert_files
+from xrayexp.metrics.clinical.texts import labelled, predicted_texts, true_texts
+from xrayexp.metrics.formulas import blocks, precision_recall_f1, ratio
+from xrayexp.metrics.report_set import ReportSet
+from xrayexp.metrics.structured.rows import NO_REPORT, Part, row
+
+FIVE_COLUMNS = np.array([LABELS.index(label) for label in FIVE])
+WEAKNESS = (
+    "It is a model's reading of both texts, and an error that it makes on both sides counts as right; 'possible "
+    "pneumonia' and 'pneumonia' are the same to it, and what is not among the labels does not count."
 )
-from xrayexp.metrics.clinical.imported import imported, replaced
-from xrayexp.metrics.clinical.texts import require_pairs
+CAUTION = "a model reads both texts"
+NEEDS = ("weights: xrayexp data fetch-metrics", "a GPU for many reports")
+# In the macro average a label that is nowhere positive counts as 0, so the truth as prediction may be less than 1.
+_BROKEN_BY_MICRO = ALL_INVARIANTS - {Invariant.PERFECT_IS_BEST}
 
-if TYPE_CHECKING:
-    import torch
-
-LABELS = (
-    "Enlarged Cardiomediastinum",
-    "Cardiomegaly",
-    "Lung Opacity",
-    "Lung Lesion",
-    "Edema",
-    "Consolidation",
-    "Pneumonia",
-    "Atelectasis",
-    "Pneumothorax",
-    "Pleural Effusion",
-    "Pleural Other",
-    "Fracture",
-    "Support Devices",
-    "No Finding",
-)
-"""CheXpert's labels, in the order of CheXbert's heads."""
-
-FIVE = ("Cardiomegaly", "Edema", "Consolidation", "Atelectasis", "Pleural Effusion")
-"""Those of CheXpert's competition."""
-
-BLANK, POSITIVE, NEGATIVE, UNCERTAIN = range(4)
-"""What CheXbert says of a label; of No Finding only the first two."""
-
-_BATCH = 32
-_MAX_TOKENS = 512
-# A buffer that transformers 4.30 and older wrote into checkpoints; its numbers are 0, 1, 2 ...
-_NO_WEIGHTS = {"bert.embeddings.position_ids"}
+_labelled: WeakKeyDictionary[ReportSet, ChexbertRows] = WeakKeyDictionary()
 
 
-@dataclass(frozen=True, slots=True)
-class ChexbertRows:
-    """What CheXbert says of each report: positive or uncertain is 1, negative or not mentioned 0.
-
-    Attributes:
-        truths: [reports, 14], columns as LABELS.
-        predictions: [reports, 14].
-        version: of the package.
-    """
-
-    truths: NDArray[np.bool_]
-    predictions: NDArray[np.bool_]
-    version: str
-
-
-def chexbert_rows(
-    *, truths: Sequence[str], predictions: Sequence[str], device: torch.device | None = None
-) -> ChexbertRows:
-    """Labels each report, as F1CheXbert does.
+class ChexbertF1(Metric):
+    """Micro and macro averages over the 14 labels and over the 5 of CheXpert's competition; and every label.
 
     Args:
-        truths: the true reports.
-        predictions: the reports that a model wrote, in the same order.
-        device: None for the GPU if there is one.
-
-    Raises:
-        RequirementError: weights are missing.
-        UserError: weights and tokenizer do not belong together.
-    """
-    require_pairs(truths, predictions)
-    labeler = Chexbert(device)
-    # One pass over both, so that a report that stands on both sides is labelled once.
-    positive = np.isin(labeler.classes([*truths, *predictions]), (POSITIVE, UNCERTAIN))
-    return ChexbertRows(positive[: len(truths)], positive[len(truths) :], version("f1chexbert"))
-
-
-class Chexbert:
-    """CheXbert, loaded by f1chexbert's own constructor from the files on this machine.
-
-    Args:
-        device: None for the GPU if there is one.
-
-    Raises:
-        RequirementError: weights are missing.
-        UserError: weights and tokenizer do not belong together.
+        constructed: whether the true reports are made from labels, so that figures do not compare with published ones.
+        device: such as cpu; None for the GPU if there is one.
     """
 
-    def __init__(self, device: torch.device | None = None) -> None:
-        require([chexbert_files()])
-        package = imported("f1chexbert.f1chexbert")
-        folder = encoder_folder(CHEXBERT_ENCODER)
-        assert folder is not None  # `require` has looked
-        local = {name: _Local(getattr(package, name), folder) for name in ("BertTokenizer", "AutoConfig")}
-        strict = replaced(package.bert_labeler, load_state_dict=_load_all)
-        with strict, replaced(package, **local, CACHE_DIR=str(chexbert_checkpoint().parent)):
-            self._scorer = package.F1CheXbert(device=device)
-        self._tokenizer = self._scorer.tokenizer
-        rows = self._scorer.model.bert.config.vocab_size
-        if len(self._tokenizer) != rows:
-            raise UserError(
-                f"CheXbert has {rows:,} words and the tokenizer in {folder} {len(self._tokenizer):,}: delete that "
-                f"folder, then `{FETCH}`"
-            )
+    name: ClassVar[str] = "chexbert"
+    needs = NEEDS
 
-    def classes(self, texts: Sequence[str]) -> NDArray[np.int64]:
-        """BLANK, POSITIVE, NEGATIVE or UNCERTAIN for each text and label: [texts, 14].
+    def __init__(self, constructed: bool = True, device: str | None = None) -> None:
+        self.device, self.wraps = device, package()
+        self.definitions = labelled([*_definitions(5), *_definitions(14)], constructed)
 
-        What is beyond 512 wordpieces is not read, as in the package.
-        """
-        import torch
+    def unavailable(self) -> Check | None:
+        return missing_weights()
 
-        spaced = [" ".join(text.split()) for text in texts]
-        known = sorted(set(spaced), key=lambda text: (len(text), text))  # texts of like length need little padding
-        found: dict[str, NDArray[np.int64]] = {}
-        for start in range(0, len(known), _BATCH):
-            batch = known[start : start + _BATCH]
-            with torch.no_grad():
-                found.update(zip(batch, self._batch(batch), strict=True))
-        return np.array([found[text] for text in spaced], dtype=np.int64).reshape(-1, len(LABELS))
-
-    def _batch(self, texts: list[str]) -> NDArray[np.int64]:
-        """[texts, 14]."""
-        options = {"truncation": True, "max_length": _MAX_TOKENS, "padding": True, "return_tensors": "pt"}
-        inputs = self._tokenizer(texts, **options).to(self._scorer.device)
-        logits = self._scorer.model(inputs["input_ids"], inputs["attention_mask"])  # 14 x [texts, 4 or 2]
-        return np.stack([head.argmax(dim=1).cpu().numpy() for head in logits], axis=1)
+    def measure(self, reports: ReportSet) -> Sums:
+        rows = labels_of(reports, self.device)
+        both = rows.truths & rows.predictions
+        table = np.concatenate([rows.truths, rows.predictions, both], axis=1).astype(float)
+        return Sums(table, _formula, Classes(LABELS))
 
 
-class _Local:
-    """Stands for a class of transformers in the package: loads from one folder, whatever name is asked for.
-
-    By name, transformers would ask the hub whether its copy is the newest, and wait where there is no network.
-    """
-
-    def __init__(self, original: Any, folder: Path) -> None:
-        self._original, self._folder = original, folder
-
-    def from_pretrained(self, _: str) -> Any:
-        return self._original.from_pretrained(self._folder, local_files_only=True)
+def missing_weights() -> Check | None:
+    """None when CheXbert can be run."""
+    check = chexbert_files()
+    return None if check.status == "ok" else check
 
 
-def _load_all(model: torch.nn.Module, state_dict: Mapping[str, Any], strict: bool) -> None:
-    """In place of `load_state_dict(..., strict=False)`, which leaves random numbers where weights are missing."""
-    del strict
-    from torch.nn import Module
+def labels_of(reports: ReportSet, device: str | None) -> ChexbertRows:
+    """CheXbert's labels of these reports, which several metrics need and one run gives."""
+    if reports not in _labelled:
+        truths, predictions = true_texts(reports), predicted_texts(reports)
+        _labelled[reports] = chexbert_rows(truths=truths, predictions=predictions, device=device)
+    return _labelled[reports]
 
-    given = {name: tensor for name, tensor in state_dict.items() if name not in _NO_WEIGHTS}
-    try:
-        Module.load_state_dict(model, given, strict=True)
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())
-        raise UserError(
-            f"{chexbert_checkpoint()} holds other weights than CheXbert's ({reason[:200]}): delete it, then `{FETCH}`"
-        ) from error
+
+def package() -> str:
+    """Name and version."""
+    return f"f1chexbert {version('f1chexbert')}"
+
+
+def _definitions(labels: int) -> tuple[Definition, ...]:
+    over = f"CheXbert's {labels} labels"
+    none_true, none_named = f"none of {over} is true", f"none of {over} is named"
+    micro = row(
+        f"chexbert{labels}_micro",
+        f"CheXbert-{labels} micro",
+        precision=Part(f"{over}, over all reports", f"Share of the named ones of {over} that are true.", none_named),
+        recall=Part(f"{over}, over all reports", f"Share of the true ones of {over} that are named.", none_true),
+        f1=Part(
+            f"{over}, over all reports",
+            f"Harmonic mean of micro precision and micro recall over {over}.",
+            f"none of {over} is true or named",
+        ),
+        weakness=WEAKNESS,
+        caution=CAUTION,
+        broken=_BROKEN_BY_MICRO,
+    )
+    macro = row(
+        f"chexbert{labels}_macro",
+        f"CheXbert-{labels} macro",
+        precision=Part(over, f"Mean precision over {over}; a label that is never named counts as 0.", NO_REPORT),
+        recall=Part(over, f"Mean recall over {over}; a label that is never true counts as 0.", NO_REPORT),
+        f1=Part(over, f"Mean F1 over {over}; a label that is neither true nor named counts as 0.", NO_REPORT),
+        weakness=f"{WEAKNESS} A small test set in which a label never occurs cannot reach 1.",
+        caution=CAUTION,
+        broken=ALL_INVARIANTS,
+    )
+    return (*micro, *macro)
+
+
+def _formula(sums: Floats) -> Floats:
+    """scikit-learn's classification_report, as F1CheXbert prints it."""
+    parts = blocks(sums)
+    found = []
+    for columns in (FIVE_COLUMNS, np.arange(len(LABELS))):
+        true, named, correct = (part[..., columns] for part in parts)
+        found.append(precision_recall_f1(np.stack([part.sum(axis=-1) for part in (true, named, correct)], axis=-1)))
+        scores = (ratio(correct, named), ratio(correct, true), ratio(2 * correct, true + named))
+        found.append(np.stack([np.nan_to_num(score).mean(axis=-1) for score in scores], axis=-1))
+    return np.concatenate(found, axis=-1)

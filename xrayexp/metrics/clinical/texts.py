@@ -1,8 +1,19 @@
-"""What both clinical metrics take: true and predicted texts, told apart by name."""
+"""The texts that these metrics read, true and predicted, told apart by name; and what is said of constructed ones."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+
+from xrayexp.errors import DataError
+from xrayexp.metrics.base import Definition
+from xrayexp.metrics.report_set import ReportSet
+
+NOT_COMPARABLE = "constructed reports: NOT COMPARABLE with published figures"
+_CONSTRUCTED = (
+    " The true reports are constructed from labels: the value is not comparable with published figures, which stand "
+    "for reports that radiologists wrote."
+)
 
 
 def require_pairs(truths: Sequence[str], predictions: Sequence[str]) -> None:
@@ -22,3 +33,32 @@ def require_pairs(truths: Sequence[str], predictions: Sequence[str]) -> None:
 def unique(*lists: Sequence[str]) -> list[str]:
     """The texts of all lists that hold something besides blanks, each once: constructed reports recur."""
     return list(dict.fromkeys(text for texts in lists for text in texts if text.strip()))
+
+
+def true_texts(reports: ReportSet) -> list[str]:
+    """The true reports.
+
+    Raises:
+        DataError: none has a text, as in data sets of labels or boxes alone.
+    """
+    texts = [report.truth_text for report in reports.reports]
+    if not any(texts):
+        raise DataError("the true reports have no text to compare with")
+    return texts
+
+
+def predicted_texts(reports: ReportSet) -> list[str]:
+    """What the model wrote, parsed or not."""
+    return [report.predicted_text for report in reports.reports]
+
+
+def labelled(definitions: Sequence[Definition], constructed: bool) -> tuple[Definition, ...]:
+    """The definitions, which say so where the true reports are constructed from labels.
+
+    Args:
+        definitions: of a metric.
+        constructed: whether the true reports are.
+    """
+    if not constructed:
+        return tuple(definitions)
+    return tuple(replace(one, caution=NOT_COMPARABLE, weakness=one.weakness + _CONSTRUCTED) for one in definitions)

@@ -13,11 +13,19 @@ import torch
 
 from tests.metrics.clinical.standins import BERT, PAIRS, TEXTS
 from xrayexp.errors import RequirementError, UserError
-from xrayexp.metrics.clinical.chexbert_f1 import BLANK, LABELS, NEGATIVE, POSITIVE, UNCERTAIN, Chexbert, chexbert_rows
+from xrayexp.metrics.clinical.chexbert_package import (
+    BLANK,
+    LABELS,
+    NEGATIVE,
+    POSITIVE,
+    UNCERTAIN,
+    Chexbert,
+    chexbert_rows,
+)
 from xrayexp.metrics.clinical.imported import imported
 
 IN_THE_PACKAGE = {"": BLANK, 1: POSITIVE, 0: NEGATIVE, -1: UNCERTAIN}
-CPU = torch.device("cpu")
+CPU = "cpu"
 
 
 @pytest.fixture

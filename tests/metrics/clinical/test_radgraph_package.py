@@ -16,10 +16,10 @@ from tests.metrics.clinical.standins import FOLD, PAIRS, RADGRAPH_ENCODER, TEXTS
 from xrayexp.errors import RequirementError, UserError
 from xrayexp.metrics.clinical.files import radgraph_files, radgraph_folder
 from xrayexp.metrics.clinical.imported import imported
-from xrayexp.metrics.clinical.radgraph_f1 import RadGraph, radgraph_rows
+from xrayexp.metrics.clinical.radgraph_package import RadGraph, radgraph_rows
 
 TRUTHS, PREDICTIONS = (list(texts) for texts in zip(*PAIRS, strict=True))
-CPU = torch.device("cpu")
+CPU = "cpu"
 
 
 @pytest.fixture
