@@ -99,14 +99,13 @@ def test_promises(use_standins: Path, metric: Metric) -> None:
     found = scored([(TEXTS[2], TEXTS[2]), (TEXTS[8], TEXTS[8])], metric)
     for definition in promised:
         assert found.headline(definition.name) == pytest.approx(definition.best, abs=1e-6), definition.name
-    assert all(one.invariants <= {Invariant.PERFECT_IS_BEST} for one in metric.definitions)
 
 
 def test_constructed_reports_are_labelled(use_standins: Path) -> None:
     for metric in CLINICAL:
         for definition in metric.definitions:
-            assert "NOT COMPARABLE with published figures" in definition.caution
             assert "not comparable with published figures" in definition.weakness
+            assert definition.column == "recall" or definition.caution == "not comparable with published figures"
     for metric in (RadGraphF1(constructed=False), ChexbertF1(constructed=False), Bleu(False), RougeL(False)):
         assert all("comparable" not in one.caution + one.weakness for one in metric.definitions)
     assert all("radgraph-xl" in one.title for one in RadGraphF1().definitions)

@@ -8,11 +8,16 @@ from typing import ClassVar
 import numpy as np
 
 from xrayexp.metrics.base import Definition, Floats, Invariant, Metric, Sums
-from xrayexp.metrics.clinical.texts import labelled, predicted_texts, require_pairs, true_texts
+from xrayexp.metrics.clinical.texts import caution, predicted_texts, require_pairs, true_texts, weakness
 from xrayexp.metrics.formulas import ratio
 from xrayexp.metrics.report_set import ReportSet
 
 ORDERS = 4
+
+_WEAKNESS = (
+    "It counts words, not findings: leaving out 'no' costs as much as leaving out 'the', and the "
+    "fixed words of a template lift it."
+)
 
 
 class Bleu(Metric):
@@ -26,19 +31,19 @@ class Bleu(Metric):
 
     def __init__(self, constructed: bool = True) -> None:
         self.wraps = f"torchmetrics {version('torchmetrics')}"
-        definition = Definition(
-            name="bleu4",
-            title="BLEU-4",
-            averages_over="words and runs of up to four words, over all reports",
-            definition="Geometric mean of the shares of predicted runs of one, two, three and four words that stand in "
-            "the true report, times a penalty for predictions that are shorter.",
-            weakness="It counts words, not findings: leaving out 'no' costs as much as leaving out 'the', and the "
-            "fixed words of a template lift it.",
-            caution="counts words, not findings",
-            undefined="no report was scored",
-            invariants=frozenset({Invariant.PERFECT_IS_BEST}),
+        self.definitions = (
+            Definition(
+                name="bleu4",
+                title="BLEU-4",
+                averages_over="words and runs of up to four words, over all reports",
+                definition="Geometric mean of the shares of predicted runs of one, two, three and four words that "
+                "stand in the true report, times a penalty for predictions that are shorter.",
+                weakness=weakness(_WEAKNESS, constructed),
+                caution=caution("counts words, not findings", constructed),
+                undefined="no report was scored",
+                invariants=frozenset({Invariant.PERFECT_IS_BEST, Invariant.LISTING_DOES_NOT_WIN}),
+            ),
         )
-        self.definitions = labelled([definition], constructed)
 
     def measure(self, reports: ReportSet) -> Sums:
         return Sums(bleu_rows(truths=true_texts(reports), predictions=predicted_texts(reports)), _formula)

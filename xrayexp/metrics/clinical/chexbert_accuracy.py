@@ -17,7 +17,7 @@ from xrayexp.metrics.clinical.chexbert_f1 import (
     missing_weights,
     package,
 )
-from xrayexp.metrics.clinical.texts import labelled
+from xrayexp.metrics.clinical.texts import caution, weakness
 from xrayexp.metrics.formulas import means
 from xrayexp.metrics.report_set import ReportSet
 
@@ -35,17 +35,19 @@ class ChexbertAccuracy(Metric):
 
     def __init__(self, constructed: bool = True, device: str | None = None) -> None:
         self.device, self.wraps = device, package()
-        definition = Definition(
-            name="chexbert5_accuracy",
-            title="CheXbert-5 accuracy",
-            averages_over="reports",
-            definition="Share of reports in which all of CheXbert's 5 labels are right.",
-            weakness=f"{WEAKNESS} Reports without any of the five are right for a model that never names them.",
-            caution=CAUTION,
-            undefined="no report was scored",
-            invariants=frozenset({Invariant.PERFECT_IS_BEST}),
+        told = f"{WEAKNESS} Reports without any of the five are right for a model that never names them."
+        self.definitions = (
+            Definition(
+                name="chexbert5_accuracy",
+                title="CheXbert-5 accuracy",
+                averages_over="reports",
+                definition="Share of reports in which all of CheXbert's 5 labels are right.",
+                weakness=weakness(told, constructed),
+                caution=caution(CAUTION, constructed),
+                undefined="no report was scored",
+                invariants=frozenset({Invariant.PERFECT_IS_BEST, Invariant.LISTING_DOES_NOT_WIN}),
+            ),
         )
-        self.definitions = labelled([definition], constructed)
 
     def unavailable(self) -> Check | None:
         return missing_weights()

@@ -9,10 +9,10 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from xrayexp.checks import Check
-from xrayexp.metrics.base import ALL_INVARIANTS, Classes, Definition, Floats, Invariant, Metric, Sums
+from xrayexp.metrics.base import Classes, Definition, Floats, Invariant, Metric, Sums
 from xrayexp.metrics.clinical.chexbert_package import FIVE, LABELS, ChexbertRows, chexbert_rows
 from xrayexp.metrics.clinical.files import chexbert_files
-from xrayexp.metrics.clinical.texts import labelled, predicted_texts, true_texts
+from xrayexp.metrics.clinical.texts import caution, predicted_texts, true_texts, weakness
 from xrayexp.metrics.formulas import blocks, precision_recall_f1, ratio
 from xrayexp.metrics.report_set import ReportSet
 from xrayexp.metrics.structured.rows import NO_REPORT, Part, row
@@ -24,8 +24,8 @@ WEAKNESS = (
 )
 CAUTION = "a model reads both texts"
 NEEDS = ("weights: xrayexp data fetch-metrics", "a GPU for many reports")
-# In the macro average a label that is nowhere positive counts as 0, so the truth as prediction may be less than 1.
-_BROKEN_BY_MICRO = ALL_INVARIANTS - {Invariant.PERFECT_IS_BEST}
+# A model reads the text: the order of sentences may move it, and a wrong finding may share a label with a true one.
+_NOT_PROMISED = frozenset({Invariant.WRONG_BEATS_NOTHING, Invariant.ORDER_IS_IRRELEVANT})
 
 _labelled: WeakKeyDictionary[ReportSet, ChexbertRows] = WeakKeyDictionary()
 
@@ -43,7 +43,7 @@ class ChexbertF1(Metric):
 
     def __init__(self, constructed: bool = True, device: str | None = None) -> None:
         self.device, self.wraps = device, package()
-        self.definitions = labelled([*_definitions(5), *_definitions(14)], constructed)
+        self.definitions = (*_definitions(5, constructed), *_definitions(14, constructed))
 
     def unavailable(self) -> Check | None:
         return missing_weights()
@@ -74,7 +74,7 @@ def package() -> str:
     return f"f1chexbert {version('f1chexbert')}"
 
 
-def _definitions(labels: int) -> tuple[Definition, ...]:
+def _definitions(labels: int, constructed: bool) -> tuple[Definition, ...]:
     over = f"CheXbert's {labels} labels"
     none_true, none_named = f"none of {over} is true", f"none of {over} is named"
     micro = row(
@@ -87,9 +87,10 @@ def _definitions(labels: int) -> tuple[Definition, ...]:
             f"Harmonic mean of micro precision and micro recall over {over}.",
             f"none of {over} is true or named",
         ),
-        weakness=WEAKNESS,
-        caution=CAUTION,
-        broken=_BROKEN_BY_MICRO,
+        weakness=weakness(WEAKNESS, constructed),
+        caution=caution(CAUTION, constructed),
+        broken=_NOT_PROMISED,
+        listing_wins=labels == 5,
     )
     macro = row(
         f"chexbert{labels}_macro",
@@ -97,9 +98,11 @@ def _definitions(labels: int) -> tuple[Definition, ...]:
         precision=Part(over, f"Mean precision over {over}; a label that is never named counts as 0.", NO_REPORT),
         recall=Part(over, f"Mean recall over {over}; a label that is never true counts as 0.", NO_REPORT),
         f1=Part(over, f"Mean F1 over {over}; a label that is neither true nor named counts as 0.", NO_REPORT),
-        weakness=f"{WEAKNESS} A small test set in which a label never occurs cannot reach 1.",
-        caution=CAUTION,
-        broken=ALL_INVARIANTS,
+        weakness=weakness(f"{WEAKNESS} A test set in which a label never occurs cannot reach 1.", constructed),
+        caution=caution(CAUTION, constructed),
+        # A label that is nowhere true counts as 0, so the truth as prediction may score less than 1.
+        broken=_NOT_PROMISED | {Invariant.PERFECT_IS_BEST},
+        listing_wins=labels == 5,
     )
     return (*micro, *macro)
 

@@ -12,7 +12,7 @@ from xrayexp.errors import ConfigError
 from xrayexp.metrics.base import Definition, Invariant, Metric, Sums
 from xrayexp.metrics.clinical.files import RADGRAPH_MODELS, radgraph_files
 from xrayexp.metrics.clinical.radgraph_package import LEVELS, radgraph_rows
-from xrayexp.metrics.clinical.texts import labelled, predicted_texts, true_texts
+from xrayexp.metrics.clinical.texts import caution, predicted_texts, true_texts, weakness
 from xrayexp.metrics.formulas import means
 from xrayexp.metrics.report_set import ReportSet
 
@@ -47,7 +47,7 @@ class RadGraphF1(Metric):
             raise ConfigError([f"no RadGraph model '{model}'; there are {', '.join(RADGRAPH_MODELS)}"])
         self.model, self.device = model, device
         self.wraps = f"radgraph {version('radgraph')}, model {model}"
-        self.definitions = labelled([_definition(level, model) for level in LEVELS], constructed)
+        self.definitions = tuple(_definition(level, model, constructed) for level in LEVELS)
 
     def unavailable(self) -> Check | None:
         check = radgraph_files(self.model)
@@ -59,15 +59,15 @@ class RadGraphF1(Metric):
         return Sums(np.stack([*(rows.scores[level] for level in LEVELS), np.ones(len(reports))], axis=1), means)
 
 
-def _definition(level: str, model: str) -> Definition:
+def _definition(level: str, model: str, constructed: bool) -> Definition:
     return Definition(
         name=f"radgraph_{level}_f1",
         title=f"RadGraph F1, {level} ({model})",
         averages_over="reports",
         definition=f"Mean over reports of the F1 of the entities that {model} finds in them; entities agree in "
         f"{_AGREEMENT[level]}.",
-        weakness=_WEAKNESS,
-        caution="a model reads both texts; style moves it",
+        weakness=weakness(_WEAKNESS, constructed),
+        caution=caution("a model reads both texts; style moves it", constructed),
         undefined="no report was scored",
-        invariants=frozenset({Invariant.PERFECT_IS_BEST}),
+        invariants=frozenset({Invariant.PERFECT_IS_BEST, Invariant.LISTING_DOES_NOT_WIN}),
     )

@@ -8,9 +8,11 @@ from typing import ClassVar
 import numpy as np
 
 from xrayexp.metrics.base import Definition, Invariant, Metric, Sums
-from xrayexp.metrics.clinical.texts import labelled, predicted_texts, true_texts
+from xrayexp.metrics.clinical.texts import caution, predicted_texts, true_texts, weakness
 from xrayexp.metrics.formulas import means
 from xrayexp.metrics.report_set import ReportSet
+
+_WEAKNESS = "It counts words, not findings, and their order: the same findings in another order score less."
 
 
 class RougeL(Metric):
@@ -24,17 +26,19 @@ class RougeL(Metric):
 
     def __init__(self, constructed: bool = True) -> None:
         self.wraps = f"torchmetrics {version('torchmetrics')}"
-        definition = Definition(
-            name="rouge_l",
-            title="ROUGE-L",
-            averages_over="reports",
-            definition="Mean over reports of the F1 of the longest sequence of words that stands, with gaps, in both.",
-            weakness="It counts words, not findings, and their order: the same findings in another order score less.",
-            caution="counts words, not findings",
-            undefined="no report was scored",
-            invariants=frozenset({Invariant.PERFECT_IS_BEST}),
+        self.definitions = (
+            Definition(
+                name="rouge_l",
+                title="ROUGE-L",
+                averages_over="reports",
+                definition="Mean over reports of the F1 of the longest sequence of words that stands in both, gaps "
+                "allowed.",
+                weakness=weakness(_WEAKNESS, constructed),
+                caution=caution("counts words, not findings", constructed),
+                undefined="no report was scored",
+                invariants=frozenset({Invariant.PERFECT_IS_BEST, Invariant.LISTING_DOES_NOT_WIN}),
+            ),
         )
-        self.definitions = labelled([definition], constructed)
 
     def measure(self, reports: ReportSet) -> Sums:
         from torchmetrics.functional.text import rouge_score

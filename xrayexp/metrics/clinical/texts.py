@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from xrayexp.errors import DataError
-from xrayexp.metrics.base import Definition
 from xrayexp.metrics.report_set import ReportSet
 
-NOT_COMPARABLE = "constructed reports: NOT COMPARABLE with published figures"
-_CONSTRUCTED = (
-    " The true reports are constructed from labels: the value is not comparable with published figures, which stand "
-    "for reports that radiologists wrote."
-)
+NOT_COMPARABLE = "not comparable with published figures"
 
 
 def require_pairs(truths: Sequence[str], predictions: Sequence[str]) -> None:
@@ -52,13 +46,16 @@ def predicted_texts(reports: ReportSet) -> list[str]:
     return [report.predicted_text for report in reports.reports]
 
 
-def labelled(definitions: Sequence[Definition], constructed: bool) -> tuple[Definition, ...]:
-    """The definitions, which say so where the true reports are constructed from labels.
+def weakness(text: str, constructed: bool) -> str:
+    """A metric's weakness, with a further one where the true reports are made from labels.
 
     Args:
-        definitions: of a metric.
-        constructed: whether the true reports are.
+        text: the weakness, whatever the reports.
+        constructed: whether the true reports are made from labels, as those of PadChest and of phantoms.
     """
-    if not constructed:
-        return tuple(definitions)
-    return tuple(replace(one, caution=NOT_COMPARABLE, weakness=one.weakness + _CONSTRUCTED) for one in definitions)
+    return f"{text} The true reports are constructed: {NOT_COMPARABLE}." if constructed else text
+
+
+def caution(text: str, constructed: bool) -> str:
+    """What fits the table: of constructed reports nothing else is as important."""
+    return NOT_COMPARABLE if constructed else text
