@@ -32,6 +32,7 @@ ARROWS: dict[str, set[str]] = {
         "doctor",
         "entry",
         "export",
+        "metrics.clinical",
         "pipeline",
         "planning",
         "settings",
