@@ -63,7 +63,7 @@ def parse_box_answer(text: str) -> BoxAnswer | None:
     opening, closing = THINKING
     before, thinks, rest = text.partition(opening)
     if thinks:
-        thought, closed, after = rest.partition(closing)
+        _, closed, after = rest.partition(closing)
         text = before + after if closed else before
     found = None
     for entries in _lists(text):

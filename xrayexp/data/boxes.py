@@ -161,3 +161,16 @@ class FindingBox:
     finding: str
     box: tuple[float, float, float, float]
     score: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class TrueBoxes:
+    """Where the readers of an image saw what.
+
+    Attributes:
+        boxes: none of a healthy image.
+        unboxed: findings that they state and drew no box for: nobody knows where these lie.
+    """
+
+    boxes: tuple[FindingBox, ...]
+    unboxed: frozenset[str] = frozenset()
