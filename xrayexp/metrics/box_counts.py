@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from xrayexp.data.boxes import FindingBox, TrueBoxes
-from xrayexp.metrics.overlap import Floats, best_pairs, generalised_iou, iou
+from xrayexp.data.overlap import Floats, best_pairs, generalised_iou, iou
 
 THRESHOLDS = (0.3, 0.5)
 LEVELS = 100  # scores are compared in hundredths

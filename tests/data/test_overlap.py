@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pycocotools import mask
 
-from xrayexp.metrics.overlap import best_pairs, generalised_iou, iou
+from xrayexp.data.overlap import best_pairs, generalised_iou, iou
 
 SIDE = 12
 

@@ -1,7 +1,7 @@
 """How far two boxes agree, and which box stands for which.
 
-torchmetrics' detection metrics need torchvision, which every torch build wants in a version of its own; tests hold these
-few lines against pycocotools. Boxes are (y0, x0, y1, x1).
+torchmetrics' detection metrics need torchvision, which every torch build wants in a version of its own; tests hold
+these few lines against pycocotools. Boxes are (y0, x0, y1, x1).
 """
 
 from __future__ import annotations
