@@ -53,6 +53,13 @@ class BoxAnswer:
         return tuple(FindingBox(self.labels[index], box) for index, box in zip(kept, corners, strict=True))
 
 
+def without_thinking(text: str) -> str:
+    """An answer without its thinking trace; of an unfinished one nothing is left but what stood before."""
+    opening, closing = THINKING
+    before, _, rest = text.partition(opening)
+    return before + rest.partition(closing)[2]
+
+
 def parse_box_answer(text: str) -> BoxAnswer | None:
     """Reads the last list of boxes in an answer; None when there is none.
 
@@ -60,13 +67,8 @@ def parse_box_answer(text: str) -> BoxAnswer | None:
     a final sentence. An empty list says that there is no box. A list in which no entry is a box is no answer, nor is
     one that was cut off.
     """
-    opening, closing = THINKING
-    before, thinks, rest = text.partition(opening)
-    if thinks:
-        _, closed, after = rest.partition(closing)
-        text = before + after if closed else before
     found = None
-    for entries in _lists(text):
+    for entries in _lists(without_thinking(text)):
         read = [box for entry in entries if (box := _box(entry)) is not None]
         if read or not entries:
             labels, values = tuple(label for label, _ in read), tuple(numbers for _, numbers in read)
