@@ -26,13 +26,14 @@ from xrayexp.checks import require
 from xrayexp.config import parse_section
 from xrayexp.data.collate import ReportEncoder
 from xrayexp.data.datamodule import ReportDataModule
+from xrayexp.data.examples import finding_shares
 from xrayexp.data.losses import write_losses
 from xrayexp.data.partition import TRAIN, check_not_trained_on
 from xrayexp.data.quarantine import QUARANTINE
 from xrayexp.errors import ConfigError
 from xrayexp.memory.measure import forget_peak, peak_memory_gib
 from xrayexp.metrics.config import MetricsSection
-from xrayexp.metrics.structured import structured_metrics
+from xrayexp.metrics.scoring import missing, score
 from xrayexp.models.loading import enable_gradient_checkpointing, load_model, load_processor
 from xrayexp.planning import Plan, checked
 from xrayexp.quiet import quiet_libraries
@@ -82,6 +83,8 @@ def train(cfg: DictConfig) -> TrainingSummary:
     run, checkpoint = _run_folder(settings)
     with recorded(run, settings.cfg, own_overrides(), checkpoint):
         log.info("run folder: %s", run.path)
+        if settings.test:
+            _announce_missing(settings.metrics)
         return _train(settings, run, checkpoint, plan)
 
 
@@ -137,6 +140,7 @@ def evaluate(cfg: DictConfig) -> EvaluationSummary:
     """
     quiet_libraries()
     metrics = _check_evaluation(cfg)
+    _announce_missing(metrics)
     run = RunFolder.open(Path(str(cfg.run)))
     folder = run.evaluation(cfg.split, cfg.checkpoint)
     here = moved(config_of(run), batch_size=cfg.batch_size, accelerator=cfg.accelerator, data_root=cfg.data_root)
@@ -214,6 +218,12 @@ def _check_evaluation(cfg: DictConfig) -> MetricsSection:
     if problems or metrics is None:
         raise ConfigError(problems)
     return metrics
+
+
+def _announce_missing(section: MetricsSection) -> None:
+    """Tells of metrics that will be left out while there is still time to fetch what they need."""
+    for metric in missing(section.metrics()):
+        log.warning("%s", metric)
 
 
 def _use_threads(settings: Settings) -> None:
@@ -364,10 +374,17 @@ def _test(
 ) -> EvaluationSummary:
     """Generates and scores the data module's evaluated split; predictions are written as they come."""
     trainer.test(module, datamodule=data, verbose=False)
-    metrics = structured_metrics(module.scored, **vars(section))
-    write_json(folder / "metrics.json", metrics.to_json())
+    scores = score(
+        module.scored(),
+        section.metrics(),
+        training_shares=finding_shares(data.partition.examples[TRAIN]),
+        bootstrap=section.bootstrap,
+        confidence=section.confidence,
+        seed=section.seed,
+    )
+    write_json(folder / "metrics.json", scores.to_json())
     summary = EvaluationSummary(
-        folder, data.evaluated_split, checkpoint, metrics, data.quarantine.count(data.evaluated_split)
+        folder, data.evaluated_split, checkpoint, scores, data.quarantine.count(data.evaluated_split)
     )
     (folder / "table.txt").write_text(plain_text(summary), encoding="utf-8")
     return summary

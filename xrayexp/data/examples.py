@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -42,6 +43,12 @@ class Example:
     provenance: str | None = None
     unknown: frozenset[str] = frozenset()
     text: str | None = None
+
+
+def finding_shares(examples: Sequence[Example]) -> dict[str, float]:
+    """Share of the examples in which each finding is true."""
+    times = Counter(name for example in examples for name in {finding.name for finding in example.findings})
+    return {name: count / len(examples) for name, count in times.items()}
 
 
 class Source(Protocol):

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
+
+from xrayexp.errors import ConfigError
+from xrayexp.metrics.base import Metric
+from xrayexp.metrics.registry import build
 
 
 @dataclass
 class MetricsSection:
-    """`metrics`: intervals of the final evaluation.
+    """`metrics`: what the final evaluation computes.
 
     Attributes:
         bootstrap: resamples behind every interval; 0 for none.
         confidence: of the intervals.
         seed: of the resamples.
+        scores: a metric each, by any key, as something that Hydra can instantiate; null switches one off.
     """
 
     bootstrap: int
     confidence: float
     seed: int
+    scores: dict[str, Any]
 
     def problems(self) -> list[str]:
         """What is out of range, one sentence each."""
@@ -28,4 +35,16 @@ class MetricsSection:
             found.append(f"metrics.confidence must be between 0 and 1, not {self.confidence}")
         if self.seed < 0:
             found.append(f"metrics.seed must be at least 0, not {self.seed}")
+        try:
+            self.metrics()
+        except ConfigError as error:
+            found += error.problems
         return found
+
+    def metrics(self) -> tuple[Metric, ...]:
+        """The metrics, which load nothing yet.
+
+        Raises:
+            ConfigError: one cannot be made.
+        """
+        return build(self.scores)

@@ -12,8 +12,10 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from xrayexp.metrics.structured import StructuredMetrics
+from xrayexp.metrics.scores import Scores
 from xrayexp.metrics.table import render
+
+FINDINGS_SHOWN = 15  # in the terminal; table.txt has them all
 
 
 @dataclass(frozen=True)
@@ -23,15 +25,19 @@ class EvaluationSummary:
     folder: Path
     split: str
     checkpoint: str
-    metrics: StructuredMetrics
+    metrics: Scores
     broken_images: int = 0
 
     def __rich__(self) -> RenderableType:
+        return self.renderable(FINDINGS_SHOWN)
+
+    def renderable(self, findings: int | None = None) -> RenderableType:
+        """The summary with so many findings, the most frequent ones; None for all."""
         title = f"{self.checkpoint} adapter" if self.checkpoint != "none" else "model without adapter"
         left_out = [f"{self.broken_images} images could not be read and are left out"] if self.broken_images else []
         return Group(
             Text(f"\n{title} on the {self.split} split", style="bold"),
-            render(self.metrics),
+            render(self.metrics, findings),
             *left_out,
             f"{self.folder}/",
         )
@@ -131,8 +137,8 @@ def print_summary(summary: EvaluationSummary | TrainingSummary) -> None:
 
 
 def plain_text(summary: EvaluationSummary | TrainingSummary) -> str:
-    """The summary as it would look in a file."""
+    """The summary as it would look in a file, with every finding."""
     console = Console(width=110, file=io.StringIO())
     with console.capture() as capture:
-        console.print(summary)
+        console.print(summary.renderable() if isinstance(summary, EvaluationSummary) else summary)
     return capture.get()

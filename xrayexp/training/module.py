@@ -15,10 +15,15 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from xrayexp.adapters.adalora import allocate_ranks, allocation_state, orthogonality, restore_allocation
 from xrayexp.adapters.attach import adapter_parameters, base_model
-from xrayexp.data.report import Report, parse_report
+from xrayexp.data.report import Report, parse_report, write_report
 from xrayexp.errors import DataError, UserError
+from xrayexp.metrics.collected import CollectedReports
 from xrayexp.metrics.samples import ScoredReport, per_sample
-from xrayexp.metrics.structured import structured_metrics
+from xrayexp.metrics.scoring import score
+from xrayexp.metrics.structured.form import Form
+from xrayexp.metrics.structured.macro import Macro
+from xrayexp.metrics.structured.matches import Matches
+from xrayexp.metrics.structured.micro import Micro
 from xrayexp.training.checkpoint import HEADER, header
 from xrayexp.training.config import MONITORS
 from xrayexp.training.generation import Generated, generate
@@ -90,8 +95,8 @@ class ReportModule(L.LightningModule):
         self.max_new_tokens, self.seed = max_new_tokens, seed
         self.micro_batch_size = settings.micro_batch_size
         self.halved: list[tuple[int, int]] = []  # (step, micro-batch size from then on)
-        self.scored: list[ScoredReport] = []
-        self._matched = 0  # how many of them are soft matches
+        self.collected = CollectedReports()
+        self._matched = self._written = 0  # reports of this process: soft matches, and all
 
     # --- training ---
 
@@ -247,7 +252,13 @@ class ReportModule(L.LightningModule):
         self._begin_evaluation()
 
     def _begin_evaluation(self) -> None:
-        self.scored, self._matched = [], 0
+        self.collected.reset()
+        self._matched = self._written = 0
+
+    def scored(self) -> list[ScoredReport]:
+        """What was written since the evaluation began, by all processes."""
+        reports: list[ScoredReport] = self.collected.compute()
+        return reports
 
     def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
         return {"written": self._write_reports(batch)}  # for SamplePredictions
@@ -268,11 +279,19 @@ class ReportModule(L.LightningModule):
             ) from error
         for sample, answer in zip(batch.samples, answers, strict=True):
             example = sample.example
-            truth, predicted = Report(example.findings), parse_report(answer.text)
-            written.append((ScoredReport(example.image_id, example.patient_id, truth, predicted), answer))
-        self.scored.extend(scored for scored, _ in written)
+            scored = ScoredReport(
+                image_id=example.image_id,
+                patient_id=example.patient_id,
+                truth=Report(example.findings),
+                predicted=parse_report(answer.text),
+                truth_text=write_report(example.findings),
+                predicted_text=answer.text,
+            )
+            written.append((scored, answer))
+        self.collected.update(scored for scored, _ in written)
         self._matched += sum(bool(per_sample(scored)["soft_match"]) for scored, _ in written)
-        share = self._matched / len(self.scored)
+        self._written += len(written)
+        share = self._matched / self._written
         self.log(
             RUNNING_METRIC, share, prog_bar=True, logger=False, on_step=True, on_epoch=False, batch_size=len(batch)
         )
@@ -296,8 +315,8 @@ class ReportModule(L.LightningModule):
         return losses
 
     def on_validation_epoch_end(self) -> None:
-        metrics = structured_metrics(self.scored, bootstrap=0)
-        self.log_dict({f"val/{name}": metrics.headline(name) for name in VALIDATION_METRICS}, prog_bar=True)
+        scores = score(self.scored(), [Matches(), Micro(), Macro(), Form()], bootstrap=0)
+        self.log_dict({f"val/{name}": scores.headline(name) for name in VALIDATION_METRICS}, prog_bar=True)
         self.log_dict(self._place())
 
 

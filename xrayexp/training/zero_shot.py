@@ -37,35 +37,37 @@ class Asker:
             raise UserError(
                 "this model has no chat template: choose an instruction-tuned one, such as google/medgemma-1.5-4b-it"
             )
-        self.model, self.processor, self.question = model, processor, question
-        self.max_new_tokens = max_new_tokens
+        self.model, self.processor, self.max_new_tokens = model, processor, max_new_tokens
         tokenizer = processor.tokenizer
         tokenizer.padding_side = "left"  # generation goes on at the right
         if tokenizer.pad_token_id is None:
             tokenizer.pad_token = tokenizer.eos_token
+        content = [{"type": "image"}, {"type": "text", "text": question}]
+        self._prompt = processor.apply_chat_template(
+            [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
+        )
+        # Some templates begin with <bos> themselves.
+        begins = tokenizer.bos_token is not None and self._prompt.startswith(tokenizer.bos_token)
+        self._add_special_tokens = not begins
         configured = model.generation_config.eos_token_id
         ends = configured if isinstance(configured, list) else [configured]
         self.ends = {end for end in (*ends, tokenizer.eos_token_id) if end is not None}
 
     def ask(self, images: Sequence[NDArray[np.uint8]]) -> list[Generated]:
         """The answers about some images [height, width], together."""
-        conversations = [[{"role": "user", "content": self._content(image)}] for image in images]
-        inputs = self.processor.apply_chat_template(
-            conversations,
-            add_generation_prompt=True,
-            tokenize=True,
-            return_dict=True,
-            return_tensors="pt",
+        from PIL import Image
+
+        pictures = [Image.fromarray(pad_to_square(image)).convert("RGB") for image in images]
+        prompts = [self._prompt] * len(pictures)
+        inputs = self.processor(
+            text=prompts,
+            images=[[picture] for picture in pictures],
             padding=True,
+            add_special_tokens=self._add_special_tokens,
+            return_tensors="pt",
         )
         moved = {name: self._moved(value) for name, value in inputs.items()}
         return greedy(self.model, moved, self.processor.tokenizer, self.ends, self.max_new_tokens)
-
-    def _content(self, image: NDArray[np.uint8]) -> list[dict[str, Any]]:
-        from PIL import Image
-
-        picture = Image.fromarray(pad_to_square(image)).convert("RGB")
-        return [{"type": "image", "image": picture}, {"type": "text", "text": self.question}]
 
     def _moved(self, value: torch.Tensor) -> torch.Tensor:
         on_device = value.to(self.model.device)

@@ -1,0 +1,47 @@
+"""The metrics that can be asked for: conf/metrics/ lists them, a line each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from hydra.utils import instantiate
+
+from xrayexp.config import training_config
+from xrayexp.errors import ConfigError, UserError
+from xrayexp.metrics.base import Metric
+
+
+def build(chosen: Mapping[str, Mapping[str, Any] | None]) -> tuple[Metric, ...]:
+    """The metrics of `metrics.scores`, in its order; one that is switched off (null) is none.
+
+    Making them loads nothing.
+
+    Raises:
+        ConfigError: what is wrong with any of them, one sentence each.
+    """
+    from hydra.errors import InstantiationException
+
+    made, problems = [], []
+    for key, target in chosen.items():
+        if target is None:
+            continue
+        try:
+            made.append(instantiate(target, _convert_="all"))
+        except (InstantiationException, TypeError) as error:
+            cause = error.__cause__ or error
+            told = cause if isinstance(cause, UserError) else error
+            problems.append(f"metrics.scores.{key}: {str(told).splitlines()[0]}")
+    problems += [f"metrics.scores: {made_!r} is no metric" for made_ in made if not isinstance(made_, Metric)]
+    if problems:
+        raise ConfigError(problems)
+    return tuple(made)
+
+
+def metrics_of(option: str) -> tuple[Metric, ...]:
+    """The metrics of an option of the config group, for use without a run: `metrics_of("structured")`.
+
+    Raises:
+        HydraException: there is no such option.
+    """
+    return build(training_config([f"metrics={option}"]).metrics.scores)

@@ -1,0 +1,157 @@
+"""All reports of an evaluation: who is whose patient, and which report states what, as sparse matrices.
+
+What several metrics count is counted once, here.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_array, hstack
+
+from xrayexp.data.report import Report
+from xrayexp.metrics.samples import ScoredReport
+
+ItemT = TypeVar("ItemT")
+NOTHING = Report(())  # what an unparseable prediction states
+
+
+@dataclass(frozen=True, slots=True)
+class Incidence(Generic[ItemT]):
+    """Which items stand in the true and in the predicted reports, and in both; each once per report.
+
+    Attributes:
+        vocabulary: all items, sorted.
+        true: csr_array [reports, items] of 0 and 1.
+        named: likewise.
+        correct: likewise, true and named.
+    """
+
+    vocabulary: tuple[ItemT, ...]
+    true: Any
+    named: Any
+    correct: Any
+
+    @classmethod
+    def of(cls, true: Sequence[Iterable[ItemT]], named: Sequence[Iterable[ItemT]]) -> Incidence[ItemT]:
+        """Of the items of every true and every predicted report; repetitions count once."""
+        number: dict[ItemT, int] = {}
+        sides = [[[number.setdefault(item, len(number)) for item in items] for items in side] for side in (true, named)]
+        vocabulary = sorted(number)  # type: ignore[type-var]
+        place = np.empty(len(number), dtype=np.int64)
+        place[[number[item] for item in vocabulary]] = np.arange(len(number))
+        return cls._from_matrices(tuple(vocabulary), *(_matrix(side, place) for side in sides))
+
+    @classmethod
+    def _from_matrices(cls, vocabulary: tuple[ItemT, ...], true: Any, named: Any) -> Incidence[ItemT]:
+        return cls(vocabulary, true, named, csr_array(true.multiply(named)))
+
+    def mapped(self, images: Callable[[ItemT], Iterable[str]], labels: Sequence[str]) -> Incidence[str]:
+        """The labels that the items stand for; a label is stated by a report if any of its items is.
+
+        Args:
+            images: the labels of an item; may be none.
+            labels: all labels, in the order of the new columns.
+        """
+        column = {label: index for index, label in enumerate(labels)}
+        cells = [(row, column[label]) for row, item in enumerate(self.vocabulary) for label in set(images(item))]
+        rows, columns = np.array(cells, dtype=int).reshape(-1, 2).T
+        mapping = csr_array((np.ones(len(cells)), (rows, columns)), shape=(len(self.vocabulary), len(labels)))
+        return Incidence[str]._from_matrices(tuple(labels), _ones(self.true @ mapping), _ones(self.named @ mapping))
+
+    def sizes(self) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+        """Number of true, of named and of correct items of every report, each [reports]."""
+        true, named, correct = (np.asarray(side.sum(axis=1)) for side in (self.true, self.named, self.correct))
+        return true, named, correct
+
+    def blocks(self, columns: NDArray[np.integer] | slice = slice(None)) -> Any:
+        """csr_array [reports, 3 x columns]: a column per item, true, then named, then correct."""
+        return hstack([side[:, columns] for side in (self.true, self.named, self.correct)], format="csr")
+
+
+class ReportSet:
+    """The reports of an evaluation, in any order.
+
+    Args:
+        reports: one per image.
+        training_shares: share of the training images in which each finding is true; None when it is not known.
+
+    Raises:
+        ValueError: an image is scored twice.
+    """
+
+    def __init__(self, reports: Sequence[ScoredReport], training_shares: Mapping[str, float] | None = None) -> None:
+        [(image_id, times)] = Counter(report.image_id for report in reports).most_common(1) or [("", 1)]
+        if times > 1:
+            raise ValueError(f"image {image_id} is scored {times} times; each image counts once")
+        self.reports, self.training_shares = tuple(reports), training_shares
+        # By id, so that the order of reports does not matter.
+        self.patients = tuple(sorted({report.patient_id for report in reports}))
+        row = {patient: index for index, patient in enumerate(self.patients)}
+        self.patient_of = np.array([row[report.patient_id] for report in reports], dtype=np.int64)  # [reports]
+        self.parsed = np.array([report.predicted is not None for report in reports], dtype=bool)  # [reports]
+
+    def __len__(self) -> int:
+        return len(self.reports)
+
+    @cached_property
+    def names(self) -> Incidence[str]:
+        """Names of findings; 'normal' is one like any other."""
+        return self._incidence(lambda report: (finding.name for finding in report.findings))
+
+    @cached_property
+    def pairs(self) -> Incidence[tuple[str, str]]:
+        """(finding, location); a finding without location has none."""
+        return self._incidence(lambda report: report.pairs)
+
+    @cached_property
+    def lines(self) -> Incidence[tuple[str, tuple[str, ...]]]:
+        """A finding with all locations of its line."""
+        return self._incidence(lambda report: ((f.name, tuple(sorted(set(f.locations)))) for f in report.findings))
+
+    @cached_property
+    def supported(self) -> NDArray[np.int64]:
+        """The items of `names` that are true at least once."""
+        return np.flatnonzero(np.asarray(self.names.true.sum(axis=0)))
+
+    @cached_property
+    def finding_names(self) -> tuple[str, ...]:
+        """The names that are true at least once, sorted: the columns of `findings`."""
+        return tuple(self.names.vocabulary[index] for index in self.supported)
+
+    @cached_property
+    def findings(self) -> Any:
+        """csr_array [reports, 3 x findings]: true, named and correct of every finding that is true at least once."""
+        return self.names.blocks(self.supported)
+
+    @cached_property
+    def never_true(self) -> dict[str, int]:
+        """The other names that were predicted, with the number of reports that name them."""
+        named = np.asarray(self.names.named.sum(axis=0))
+        rest = np.setdiff1d(np.arange(len(named)), self.supported)
+        return {self.names.vocabulary[index]: int(named[index]) for index in rest}
+
+    def _incidence(self, items: Callable[[Report], Iterable[ItemT]]) -> Incidence[ItemT]:
+        true = [items(report.truth) for report in self.reports]
+        return Incidence.of(true, [items(report.predicted or NOTHING) for report in self.reports])
+
+
+def _matrix(rows: Sequence[Sequence[int]], place: NDArray[np.int64]) -> Any:
+    """csr_array [rows, items] of ones at the places of the numbered items."""
+    ends = np.cumsum([0, *(len(row) for row in rows)])
+    numbers = np.fromiter((number for row in rows for number in row), dtype=np.int64, count=int(ends[-1]))
+    return _ones(csr_array((np.ones(len(numbers)), place[numbers], ends), shape=(len(rows), len(place))))
+
+
+def _ones(matrix: Any) -> Any:
+    """The same cells, each once, with 1 in them."""
+    matrix = csr_array(matrix)
+    matrix.sum_duplicates()
+    matrix.data[:] = 1.0
+    return matrix

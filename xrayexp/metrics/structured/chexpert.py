@@ -1,0 +1,116 @@
+"""CheXpert's 14 observations and its 5 competition tasks, read from PadChest's labels by a table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from xrayexp.errors import ConfigError
+from xrayexp.metrics.base import Classes, Definition, Floats, Invariant, Metric, Sums
+from xrayexp.metrics.formulas import blocks, class_mean, precision_recall_f1
+from xrayexp.metrics.report_set import ReportSet
+from xrayexp.metrics.structured.rows import Part, row
+from xrayexp.metrics.tables import read_table, table_path
+
+TABLE = "chexpert.yaml"
+NO_FINDING, SUPPORT_DEVICES = "No Finding", "Support Devices"
+OBSERVATIONS = (
+    NO_FINDING, "Enlarged Cardiomediastinum", "Cardiomegaly", "Lung Lesion", "Lung Opacity", "Edema", "Consolidation",
+    "Pneumonia", "Atelectasis", "Pneumothorax", "Pleural Effusion", "Pleural Other", "Fracture", SUPPORT_DEVICES,
+)  # fmt: skip
+"""Irvin et al., CheXpert (AAAI 2019), in its order."""
+FIVE = ("Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Pleural Effusion")
+"""Of the competition, and of F1CheXbert's "top 5"."""
+_FIVE_COLUMNS = np.array([OBSERVATIONS.index(name) for name in FIVE])
+_WEAKNESS = (
+    "The table says which PadChest label stands for which observation, and some of its choices are doubtful; figures "
+    "of others come from English free text through a labeller, which also takes 'uncertain' for positive."
+)
+
+
+def _definitions() -> tuple[Definition, ...]:
+    found: list[Definition] = []
+    for classes in ("5", "14"):
+        over = f"CheXpert's {classes} observations"
+        micro, macro = f"{over}, stated, over all reports", f"those of {over} with true support"
+        nothing = f"none of {over} is true or named"
+        none_true, none_named = f"none of {over} is true", f"none of {over} is named"
+        found += row(
+            f"chexpert{classes}_micro",
+            f"CheXpert-{classes} micro",
+            precision=Part(micro, f"Share of all named ones of {over} that are true.", none_named),
+            recall=Part(micro, f"Share of all true ones of {over} that are named.", none_true),
+            f1=Part(micro, f"Harmonic mean of micro precision and micro recall over {over}.", nothing),
+            weakness=_WEAKNESS,
+            caution="labels mapped by a table",
+            broken=frozenset({Invariant.WRONG_BEATS_NOTHING}),
+        )
+        found += row(
+            f"chexpert{classes}_macro",
+            f"CheXpert-{classes} macro",
+            precision=Part(macro, f"Mean precision over {over}; one that is never named counts as 0.", none_true),
+            recall=Part(macro, f"Mean recall over {over}.", none_true),
+            f1=Part(macro, f"Mean F1 over {over}.", none_true),
+            weakness=_WEAKNESS,
+            caution="labels mapped by a table",
+            broken=frozenset({Invariant.WRONG_BEATS_NOTHING}),
+        )
+    return tuple(found)
+
+
+class CheXpert(Metric):
+    """Scores beside those that others publish for CheXpert's observations.
+
+    Args:
+        file: a YAML of observations, each with its list of PadChest labels; None for the table of this package.
+
+    Raises:
+        ConfigError: the file lacks an observation or has an unknown one.
+    """
+
+    name: ClassVar[str] = "chexpert"
+    definitions = _definitions()
+
+    def __init__(self, file: str | None = None) -> None:
+        path = Path(file) if file else table_path(TABLE)
+        table = read_table(path)
+        expected = set(OBSERVATIONS) - {NO_FINDING}
+        if wrong := expected ^ set(table):
+            raise ConfigError([f"{path}: has to list CheXpert's observations but {NO_FINDING}; see {sorted(wrong)}"])
+        self.observations: dict[str, list[str]] = {}  # of every PadChest label
+        for observation, labels in table.items():
+            for label in labels or ():
+                self.observations.setdefault(label, []).append(observation)
+
+    def measure(self, reports: ReportSet) -> Sums:
+        stated = reports.names.mapped(lambda name: self.observations.get(name, ()), OBSERVATIONS)
+        true, named = (_with_no_finding(side.toarray(), names.sum(axis=1)) for side, names in (
+            (stated.true, reports.names.true), (stated.named, reports.names.named),
+        ))  # fmt: skip
+        return Sums(np.concatenate([true, named, true * named], axis=1), _formula, Classes(OBSERVATIONS))
+
+
+def _with_no_finding(observed: Floats, names: Any) -> Floats:
+    """CheXpert's rule: a report that says something and none of the others, whatever the devices.
+
+    A prediction that names nothing, such as one that could not be parsed, is no normal chest.
+
+    Args:
+        observed: [reports, 14].
+        names: number of findings in each report, [reports].
+    """
+    others = [i for i, name in enumerate(OBSERVATIONS) if name not in (NO_FINDING, SUPPORT_DEVICES)]
+    observed[:, OBSERVATIONS.index(NO_FINDING)] = (np.asarray(names) > 0) & ~observed[:, others].any(axis=1)
+    return observed
+
+
+def _formula(sums: Floats) -> Floats:
+    parts = blocks(sums)
+    found = []
+    for columns in (_FIVE_COLUMNS, np.arange(len(OBSERVATIONS))):
+        chosen = [part[..., columns] for part in parts]
+        found.append(precision_recall_f1(np.stack([part.sum(axis=-1) for part in chosen], axis=-1)))
+        found.append(class_mean(np.concatenate(chosen, axis=-1)))
+    return np.concatenate(found, axis=-1)
