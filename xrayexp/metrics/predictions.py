@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from xrayexp.data.boxes import FindingBox, TrueBoxes
 from xrayexp.data.report import Finding, Report
 from xrayexp.errors import DataError
 from xrayexp.metrics.samples import ScoredReport, per_sample
@@ -22,7 +23,7 @@ def prediction_row(scored: ScoredReport) -> dict[str, Any]:
         "text": scored.predicted_text,
         "predicted": None if scored.predicted is None else _findings(scored.predicted),
         "scores": per_sample(scored),
-    }
+    } | _boxes(scored)
 
 
 def scored_report(row: Mapping[str, Any]) -> ScoredReport:
@@ -35,6 +36,8 @@ def scored_report(row: Mapping[str, Any]) -> ScoredReport:
         predicted=None if predicted is None else _report(predicted),
         truth_text=row.get("truth_text", ""),  # lines of earlier versions have none
         predicted_text=row["text"],
+        true_boxes=_true_boxes(row.get("true_boxes")),
+        predicted_boxes=None if row.get("boxes") is None else _finding_boxes(row["boxes"]),
     )
 
 
@@ -55,6 +58,39 @@ def read_predictions(file: Path) -> list[ScoredReport]:
         except (ValueError, KeyError, TypeError) as error:
             raise DataError(f"{file}, line {number}: is no prediction ({type(error).__name__}: {error})") from error
     return found
+
+
+def _boxes(scored: ScoredReport) -> dict[str, Any]:
+    """Boxes in the file's pixels, (y0, x0, y1, x1), where there are any to compare."""
+    found: dict[str, Any] = {}
+    if scored.true_boxes is not None:
+        drawn = [{"finding": box.finding, "box": list(box.box)} for box in scored.true_boxes.boxes]
+        found["true_boxes"] = {"boxes": drawn, "unboxed": sorted(scored.true_boxes.unboxed)}
+    if scored.predicted_boxes is not None:
+        found["boxes"] = [
+            {"finding": b.finding, "box": [round(n, 2) for n in b.box], "score": b.score}
+            for b in scored.predicted_boxes
+        ]
+    return found
+
+
+def _true_boxes(row: Mapping[str, Any] | None) -> TrueBoxes | None:
+    return None if row is None else TrueBoxes(_finding_boxes(row["boxes"]), frozenset(row["unboxed"]))
+
+
+def _finding_boxes(rows: Sequence[Mapping[str, Any]]) -> tuple[FindingBox, ...]:
+    """Of a line's boxes.
+
+    Raises:
+        ValueError: one is no box of four numbers.
+    """
+    found = []
+    for row in rows:
+        y0, x0, y1, x1 = (float(number) for number in row["box"])
+        if not (y0 < y1 and x0 < x1):
+            raise ValueError(f"a box is y0, x0, y1, x1 with y0 < y1 and x0 < x1, not {row['box']}")
+        found.append(FindingBox(str(row["finding"]), (y0, x0, y1, x1), float(row.get("score", 1.0))))
+    return tuple(found)
 
 
 def _findings(report: Report) -> list[dict[str, Any]]:

@@ -20,6 +20,7 @@ from xrayexp.data.boxes import FindingBox, TrueBoxes
 from xrayexp.data.overlap import Floats, best_pairs, generalised_iou, iou
 
 THRESHOLDS = (0.3, 0.5)
+NO_BOXES = "no image has true boxes and an answer of a form that draws some"
 LEVELS = 100  # scores are compared in hundredths
 
 

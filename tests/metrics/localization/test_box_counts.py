@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xrayexp.data.boxes import FindingBox, TrueBoxes
-from xrayexp.metrics.box_counts import FindingCounts, count_boxes
+from xrayexp.metrics.localization.counts import FindingCounts, count_boxes
 
 NODULE = FindingBox("nodule", (0, 0, 10, 10))
 HALF = FindingBox("nodule", (0, 0, 10, 5))
