@@ -28,16 +28,16 @@ def prediction_row(scored: ScoredReport) -> dict[str, Any]:
 
 def scored_report(row: Mapping[str, Any]) -> ScoredReport:
     """The prediction of a line; what else stands in it is left alone."""
-    truth, predicted = _report(row["truth"]), row["predicted"]
+    truth, predicted = report_of(row["truth"]), row["predicted"]
     return ScoredReport(
         image_id=row["image_id"],
         patient_id=row["patient_id"],
         truth=truth,
-        predicted=None if predicted is None else _report(predicted),
+        predicted=None if predicted is None else report_of(predicted),
         truth_text=row.get("truth_text", ""),  # lines of earlier versions have none
         predicted_text=row["text"],
         true_boxes=_true_boxes(row.get("true_boxes")),
-        predicted_boxes=None if row.get("boxes") is None else _finding_boxes(row["boxes"]),
+        predicted_boxes=None if row.get("boxes") is None else finding_boxes(row["boxes"]),
     )
 
 
@@ -75,14 +75,14 @@ def _boxes(scored: ScoredReport) -> dict[str, Any]:
 
 
 def _true_boxes(row: Mapping[str, Any] | None) -> TrueBoxes | None:
-    return None if row is None else TrueBoxes(_finding_boxes(row["boxes"]), frozenset(row["unboxed"]))
+    return None if row is None else TrueBoxes(finding_boxes(row["boxes"]), frozenset(row["unboxed"]))
 
 
-def _finding_boxes(rows: Sequence[Mapping[str, Any]]) -> tuple[FindingBox, ...]:
+def finding_boxes(rows: Sequence[Mapping[str, Any]]) -> tuple[FindingBox, ...]:
     """Of a line's boxes.
 
     Raises:
-        ValueError: one is no box of four numbers.
+        KeyError, TypeError, ValueError: one is no finding with a box of four numbers.
     """
     found = []
     for row in rows:
@@ -97,5 +97,10 @@ def _findings(report: Report) -> list[dict[str, Any]]:
     return [{"name": finding.name, "locations": list(finding.locations)} for finding in report.findings]
 
 
-def _report(findings: Sequence[Mapping[str, Any]]) -> Report:
+def report_of(findings: Sequence[Mapping[str, Any]]) -> Report:
+    """The report of a line's findings.
+
+    Raises:
+        KeyError, TypeError: they are none.
+    """
     return Report(tuple(Finding(finding["name"], tuple(finding["locations"])) for finding in findings))

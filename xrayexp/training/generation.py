@@ -27,6 +27,10 @@ class Generated:
     token_ids: list[int]
     log_probs: list[float]
 
+    def to_row(self) -> dict[str, Any]:
+        """What its line of predictions.jsonl says beside the text."""
+        return {"token_ids": self.token_ids, "log_probs": [round(p, 5) for p in self.log_probs]}
+
 
 class _GreedyLogProbs(LogitsProcessor):
     """Keeps the log-probability of the token that greedy decoding takes.

@@ -25,8 +25,8 @@ def _definition(threshold: float) -> Definition:
         definition=f"Mean, over the findings with a true box, of COCO's average precision at an IoU of {threshold:g}: "
         "the precision, made to fall with recall, averaged over 101 recalls.",
         weakness="It needs scores: of a model that gives none, all boxes enter at once, and the value is near "
-        "precision times recall. Findings with a handful of boxes weigh as much as those with thousands, and boxes of findings "
-        "that are never true cost nothing.",
+        "precision times recall. Findings with a handful of boxes weigh as much as those with thousands, and boxes of "
+        "findings that are never true cost nothing.",
         caution="needs scores; rare findings weigh as much",
         undefined="there is no true box",
     )
