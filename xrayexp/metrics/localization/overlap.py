@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from xrayexp.metrics.base import ALL_INVARIANTS, Definition, Invariant, Metric, Sums
+from xrayexp.metrics.base import Definition, Metric, Sums
 from xrayexp.metrics.formulas import means
 from xrayexp.metrics.localization.counts import NO_BOXES
 from xrayexp.metrics.report_set import ReportSet
@@ -39,7 +39,6 @@ class BoxOverlap(Metric):
             caution="fit and number in one",
             undefined=NO_BOXES,
             lowest=-1.0,
-            invariants=ALL_INVARIANTS - {Invariant.WRONG_BEATS_NOTHING},
         ),
     )
 

@@ -25,7 +25,7 @@ class Pointing(Metric):
             "several equally sure boxes, the share that has.",
             weakness="Boxes of findings that are not there cost nothing, nor does a second true box that is missed, "
             "and the size of a box does not matter.",
-            caution="false findings cost nothing",
+            caution="false findings cost nothing: naming everything scores 1",
             undefined=NO_BOXES,
             invariants=ALL_INVARIANTS - {Invariant.LISTING_DOES_NOT_WIN},
         ),
