@@ -11,7 +11,7 @@ import lightning as L
 import pandas as pd
 import torch
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from xrayexp.adapters.attach import (
     adapted_layers,
@@ -23,31 +23,32 @@ from xrayexp.adapters.attach import (
     trainable_parameters,
 )
 from xrayexp.checks import require
-from xrayexp.config import parse_section
+from xrayexp.data.answers import ReportForm
 from xrayexp.data.collate import ReportEncoder
 from xrayexp.data.datamodule import ReportDataModule
 from xrayexp.data.examples import finding_shares
 from xrayexp.data.losses import write_losses
 from xrayexp.data.partition import TRAIN, check_not_trained_on
 from xrayexp.data.quarantine import QUARANTINE
-from xrayexp.errors import ConfigError
+from xrayexp.evaluation import announce_missing, evaluate_model, evaluate_predictions, write_scores
+from xrayexp.evaluation_request import Request
 from xrayexp.memory.measure import forget_peak, peak_memory_gib
 from xrayexp.memory.segments import use_expandable_segments
 from xrayexp.metrics.config import MetricsSection
-from xrayexp.metrics.scoring import missing, score
 from xrayexp.models.loading import enable_gradient_checkpointing, load_model, load_processor
 from xrayexp.planning import Plan, checked
 from xrayexp.quiet import quiet_libraries
-from xrayexp.resume import config_of, moved, own_overrides, require_same_run
+from xrayexp.resume import config_of, moved, on_other_data, own_overrides, require_same_run
 from xrayexp.settings import Settings
 from xrayexp.tracking.loggers import log_adapter, log_facts, log_summary, tracked
 from xrayexp.tracking.record import recorded
 from xrayexp.tracking.run_folder import RunFolder, write_json
-from xrayexp.tracking.summary import EvaluationSummary, TrainingSummary, plain_text
+from xrayexp.tracking.summary import EvaluationSummary, TrainingSummary
 from xrayexp.training.accuracy_gate import AccuracyGate
 from xrayexp.training.callbacks import BestAdapter, FitTime, PredictionWriter
 from xrayexp.training.checkpoint import AtomicCheckpointIO, ExactCheckpoint, latest_checkpoint
 from xrayexp.training.feature_store import feature_store
+from xrayexp.training.judging import Judge
 from xrayexp.training.module import ReportModule
 from xrayexp.training.progress import progress_callback
 from xrayexp.training.stop import stopped_by_signals
@@ -59,9 +60,6 @@ if TYPE_CHECKING:
 CallbackT = TypeVar("CallbackT", bound=L.Callback)
 
 log = logging.getLogger(__name__)
-
-CHECKPOINTS = ("best", "last", "none")
-EVALUATED_SPLITS = ("validation", "test")
 
 
 @stopped_by_signals()
@@ -87,7 +85,7 @@ def train(cfg: DictConfig) -> TrainingSummary:
     with recorded(run, settings.cfg, own_overrides(), checkpoint):
         log.info("run folder: %s", run.path)
         if settings.test:
-            _announce_missing(settings.metrics)
+            announce_missing(settings.metrics)
         return _train(settings, run, checkpoint, plan)
 
 
@@ -130,7 +128,7 @@ def _train(settings: Settings, run: RunFolder, checkpoint: Path | None, plan: Pl
 
 @stopped_by_signals()
 def evaluate(cfg: DictConfig) -> EvaluationSummary:
-    """Evaluates a run on one split.
+    """Evaluates a run on one split of its data or of others, predictions that are there, or a model as it is.
 
     Args:
         cfg: the composed config of conf/evaluate.yaml.
@@ -142,14 +140,23 @@ def evaluate(cfg: DictConfig) -> EvaluationSummary:
         UserError: for whatever the user can fix, before anything slow wherever possible.
     """
     quiet_libraries()
-    metrics = _check_evaluation(cfg)
-    _announce_missing(metrics)
-    run = RunFolder.open(Path(str(cfg.run)))
-    folder = run.evaluation(cfg.split, cfg.checkpoint)
-    here = moved(config_of(run), batch_size=cfg.batch_size, accelerator=cfg.accelerator, data_root=cfg.data_root)
+    request = Request.from_config(cfg)
+    announce_missing(request.metrics)
+    if request.predictions is not None:
+        return evaluate_predictions(request)
+    if request.pretrained is not None:
+        return evaluate_model(request)
+    assert request.run is not None
+    run, checkpoint = RunFolder.open(request.run), request.checkpoint
+    data_root = request.data_root if request.data is None else None  # it is in the data's config already
+    here = moved(config_of(run), batch_size=request.batch_size, accelerator=request.accelerator, data_root=data_root)
+    folder = run.evaluation(request.split, checkpoint)
+    if request.data is not None:
+        section, data_config = request.data
+        here, folder = on_other_data(here, data_config), run.evaluation(section.name, checkpoint)
     settings = Settings.from_config(here)
-    parts = _trained_parts(run, settings, cfg.split, cfg.checkpoint, [PredictionWriter(folder)])
-    return _test(*parts, folder, metrics, checkpoint=cfg.checkpoint)
+    parts = _trained_parts(run, settings, request.split, checkpoint, folder, [PredictionWriter(folder)])
+    return _test(*parts, folder, request.metrics, checkpoint)
 
 
 @stopped_by_signals()
@@ -180,7 +187,7 @@ def measure_losses(
     run = RunFolder.open(folder)
     here = moved(config_of(run), batch_size=batch_size, accelerator=accelerator, data_root=data_root)
     settings = Settings.from_config(here)
-    trainer, module, data = _trained_parts(run, settings, TRAIN, checkpoint, [])
+    trainer, module, data = _trained_parts(run, settings, TRAIN, checkpoint, run.evaluation(TRAIN, checkpoint), [])
     batches: Any = trainer.predict(module, datamodule=data)
     file = run.losses_file(checkpoint)
     write_losses(file, {image_id: loss for batch in batches for image_id, loss in batch.items()})
@@ -188,7 +195,7 @@ def measure_losses(
 
 
 def _trained_parts(
-    run: RunFolder, settings: Settings, split: str, checkpoint: str, callbacks: list[L.Callback]
+    run: RunFolder, settings: Settings, split: str, checkpoint: str, folder: Path, callbacks: list[L.Callback]
 ) -> tuple[L.Trainer, ReportModule, ReportDataModule]:
     """Trainer, module and data of a run that was trained, to ask it about one split."""
     if checkpoint != "none":
@@ -196,38 +203,17 @@ def _trained_parts(
     use_expandable_segments(settings.memory.expandable_segments)
     require(settings.requirements(logged=False))
     _use_threads(settings)
-    quarantine = run.evaluation(split, checkpoint) / QUARANTINE
+    quarantine = folder / QUARANTINE
     quarantine.unlink(missing_ok=True)  # of an earlier evaluation
     data = data_module(settings, quarantine, evaluated_split=split, splits=[split])
     if split != TRAIN and run.splits_file.exists():
         check_not_trained_on(pd.read_parquet(run.splits_file), data.splits[split], split)
     base = _base_model(settings)
     model = base if checkpoint == "none" else load_adapter(base, run.adapter(checkpoint))
-    module = ReportModule(model, data.encoder, settings.trainer, max_new_tokens=settings.model.max_new_tokens)
+    module = ReportModule(
+        model, data.encoder, settings.trainer, max_new_tokens=settings.model.max_new_tokens, judge=_judge(data)
+    )
     return _trainer(settings, run, callbacks, logger=False, enable_checkpointing=False), module, data
-
-
-def _check_evaluation(cfg: DictConfig) -> MetricsSection:
-    problems: list[str] = []
-    if OmegaConf.is_missing(cfg, "run") or cfg.run is None:
-        problems.append("run is missing: python evaluate.py run=outputs/...")
-    if cfg.split not in EVALUATED_SPLITS:
-        problems.append(f"split must be one of {', '.join(EVALUATED_SPLITS)}, not '{cfg.split}'")
-    if cfg.checkpoint not in CHECKPOINTS:
-        problems.append(f"checkpoint must be one of {', '.join(CHECKPOINTS)}, not '{cfg.checkpoint}'")
-    size = cfg.batch_size
-    if size is not None and (not isinstance(size, int) or isinstance(size, bool) or size < 1):
-        problems.append(f"batch_size must be a whole number of at least 1 or null, not {size}")
-    metrics = parse_section(cfg, "metrics", MetricsSection, problems)
-    if problems or metrics is None:
-        raise ConfigError(problems)
-    return metrics
-
-
-def _announce_missing(section: MetricsSection) -> None:
-    """Tells of metrics that will be left out while there is still time to fetch what they need."""
-    for metric in missing(section.metrics()):
-        log.warning("%s", metric)
 
 
 def _use_threads(settings: Settings) -> None:
@@ -253,6 +239,11 @@ def data_module(settings: Settings, quarantine: Path | None, **options: Any) -> 
     counts = ", ".join(f"{len(examples):,} {name}" for name, examples in data.splits.items())
     log.info("data %s: %s", settings.data.name, counts)
     return data
+
+
+def _judge(data: ReportDataModule) -> Judge:
+    """Reads the reports that a model was trained to write."""
+    return Judge(data.source, ReportForm(), data.section.preprocessing, names=())
 
 
 def _write_splits(run: RunFolder, data: ReportDataModule) -> None:
@@ -292,6 +283,7 @@ def _training_module(settings: Settings, data: ReportDataModule) -> ReportModule
         max_new_tokens=settings.model.max_new_tokens,
         seed=settings.seed,
         features=features,
+        judge=_judge(data),
     )
 
 
@@ -381,20 +373,14 @@ def _test(
 ) -> EvaluationSummary:
     """Generates and scores the data module's evaluated split; predictions are written as they come."""
     trainer.test(module, datamodule=data, verbose=False)
-    scores = score(
-        module.scored(),
-        section.metrics(),
-        training_shares=finding_shares(data.partition.examples[TRAIN]),
-        bootstrap=section.bootstrap,
-        confidence=section.confidence,
-        seed=section.seed,
-    )
-    write_json(folder / "metrics.json", scores.to_json())
-    summary = EvaluationSummary(
-        folder, data.evaluated_split, checkpoint, scores, data.quarantine.count(data.evaluated_split)
-    )
-    (folder / "table.txt").write_text(plain_text(summary), encoding="utf-8")
-    return summary
+    about = {
+        "folder": folder,
+        "split": data.evaluated_split,
+        "checkpoint": checkpoint,
+        "broken_images": data.quarantine.count(data.evaluated_split),
+    }
+    training = data.partition.examples[TRAIN]
+    return write_scores(module.scored(), section, about, finding_shares(training) if training else None)
 
 
 def _trainer(settings: Settings, run: RunFolder, callbacks: list[L.Callback], **options: Any) -> L.Trainer:

@@ -99,6 +99,11 @@ class Settings:
         Raises:
             ConfigError: there is not.
         """
+        if self.data.is_test_set:
+            raise ConfigError(
+                [f"data={self.data.name} is a test set, which evaluate.py takes; to train on it, give all three of "
+                 "data.split.shares a share"]
+            )  # fmt: skip
         if not self.adapter.trains_something:
             raise ConfigError(
                 [f"adapter={self.adapter.name} trains nothing: choose adapter=lora or another, or add "

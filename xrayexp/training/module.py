@@ -15,10 +15,9 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from xrayexp.adapters.adalora import allocate_ranks, allocation_state, orthogonality, restore_allocation
 from xrayexp.adapters.attach import adapter_parameters, base_model
-from xrayexp.data.report import Report, parse_report, write_report
 from xrayexp.errors import DataError, UserError
 from xrayexp.metrics.collected import CollectedReports
-from xrayexp.metrics.samples import ScoredReport, per_sample
+from xrayexp.metrics.samples import per_sample
 from xrayexp.metrics.scoring import score
 from xrayexp.metrics.structured.form import Form
 from xrayexp.metrics.structured.macro import Macro
@@ -35,8 +34,10 @@ if TYPE_CHECKING:
 
     from xrayexp.data.collate import Batch, ReportEncoder
     from xrayexp.data.datamodule import ReportDataModule
+    from xrayexp.metrics.samples import ScoredReport
     from xrayexp.training.config import TrainerSection
     from xrayexp.training.feature_store import FeatureStore
+    from xrayexp.training.judging import Judge
 
 log = logging.getLogger(__name__)
 
@@ -75,6 +76,7 @@ class ReportModule(L.LightningModule):
         optimizer: makes the optimiser of the trainable parameters.
         scheduler: makes the schedule of (optimiser, total steps).
         max_new_tokens: limit of a generated report.
+        judge: reads the answers of validation and test.
         seed: dropout of a step depends on this and the step alone.
         features: keeps the features of images; None where every micro-batch goes through the vision tower.
     """
@@ -88,6 +90,7 @@ class ReportModule(L.LightningModule):
         optimizer: OptimizerFactory | None = None,
         scheduler: SchedulerFactory | None = None,
         max_new_tokens: int,
+        judge: Judge,
         seed: int = 0,
         features: FeatureStore | None = None,
     ) -> None:
@@ -95,7 +98,7 @@ class ReportModule(L.LightningModule):
         self.automatic_optimization = False
         self.model, self.encoder, self.settings = model, encoder, settings
         self.optimizer_factory, self.scheduler_factory = optimizer, scheduler
-        self.max_new_tokens, self.seed, self.features = max_new_tokens, seed, features
+        self.max_new_tokens, self.judge, self.seed, self.features = max_new_tokens, judge, seed, features
         self.micro_batch_size = settings.micro_batch_size
         self.halved: list[tuple[int, int]] = []  # (step, micro-batch size from then on)
         self.collected = CollectedReports()
@@ -282,16 +285,7 @@ class ReportModule(L.LightningModule):
                 "(batch_size of evaluate.py)"
             ) from error
         for sample, answer in zip(batch.samples, answers, strict=True):
-            example = sample.example
-            scored = ScoredReport(
-                image_id=example.image_id,
-                patient_id=example.patient_id,
-                truth=Report(example.findings),
-                predicted=parse_report(answer.text),
-                truth_text=write_report(example.findings),
-                predicted_text=answer.text,
-            )
-            written.append((scored, answer))
+            written.append((self.judge.scored(sample.example, answer.text), answer))
         self.collected.update(scored for scored, _ in written)
         self._matched += sum(bool(per_sample(scored)["soft_match"]) for scored, _ in written)
         self._written += len(written)
