@@ -100,7 +100,7 @@ class Comparison:
         images: that all runs share.
         patients: whose these are.
         dropped: by run: images that another run was not scored on.
-        tests: number of tests that Holm's correction of the values covers: every value of every run that is no description.
+        tests: number of tests that Holm's correction covers: every value of every run, descriptions aside.
         confidence: of every interval.
         resamples: behind every interval.
         draws: of the randomisation tests.
@@ -161,7 +161,7 @@ def compare_runs(
         runs={name: replace(run, values=adjusted[name]) for name, run in runs.items()},
         definitions={key: measured.definitions[key] for key in first.values},
         values={reference: {key: one.reference for key, one in first.values.items()}} | values,
-        left_out=tuple(measured.left_out),
+        left_out=tuple(dict.fromkeys(measured.left_out)),
         images=paired.images,
         patients=len(together.patients),
         dropped=paired.dropped,
