@@ -27,11 +27,13 @@ ARROWS: dict[str, set[str]] = {
     "memory": {"models", "adapters", "training.loss"},
     "tracking": {"metrics"},
     "cli": {
+        "compare",
         "data.audit.terminal",
         "data_check",
         "doctor",
         "entry",
         "export",
+        "gallery",
         "pipeline",
         "planning",
         "settings",

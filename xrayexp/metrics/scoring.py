@@ -78,6 +78,7 @@ def score(
         confidence=confidence,
         bootstrap=bootstrap,
         seed=seed,
+        training_shares=training_shares,
     )
 
 
