@@ -31,7 +31,7 @@ STYLE = """
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--page); color: var(--ink); }
 body { font: 15px/1.5 system-ui, "Segoe UI", Roboto, sans-serif; }
-main { max-width: 1120px; margin: 0 auto; padding: 28px 24px 60px; }
+main { max-width: 1180px; margin: 0 auto; padding: 28px 24px 60px; }
 h1 { font-size: 25px; line-height: 1.25; margin: 0 0 2px; overflow-wrap: anywhere; }
 h2 { font-size: 18px; margin: 0 0 12px; }
 h3 { font-size: 14px; margin: 18px 0 6px; color: var(--quiet); font-weight: 600; }
@@ -41,6 +41,7 @@ section { background: var(--card); border: 1px solid var(--line); border-radius:
 section { padding: 20px 22px; margin-top: 18px; }
 .verdict { border-left: 6px solid var(--green); }
 .verdict.bad { border-left-color: var(--red); }
+.verdict.warned { border-left-color: var(--amber); }
 .verdict strong { font-size: 17px; }
 .numbers { display: grid; grid-template-columns: repeat(auto-fit, minmax(116px, 1fr)); gap: 12px; margin-top: 18px; }
 .numbers div { background: var(--card); border: 1px solid var(--line); border-radius: 10px; padding: 12px 14px; }
@@ -48,7 +49,7 @@ section { padding: 20px 22px; margin-top: 18px; }
 .numbers span { color: var(--quiet); font-size: 13px; }
 .columns { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(420px, 100%), 1fr)); gap: 8px 28px; }
 .scroll { overflow-x: auto; }
-table { border-collapse: collapse; width: 100%; font-size: 14px; }
+table { border-collapse: separate; border-spacing: 0; width: 100%; font-size: 14px; }
 th, td { text-align: left; padding: 5px 12px 5px 0; border-bottom: 1px solid var(--faint); vertical-align: top; }
 th { color: var(--quiet); font-weight: 600; font-size: 13px; vertical-align: bottom; }
 td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }

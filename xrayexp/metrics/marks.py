@@ -61,7 +61,9 @@ def wrongness(report: ScoredReport, weight: Callable[[str], float]) -> float:
         weight: of a finding's name, such as the metric `Relevance` gives it.
     """
     cost = {Mark.RIGHT: 0.0, Mark.MISPLACED: WRONG_PLACE_WEIGHS, Mark.MISSED: 1.0, Mark.INVENTED: 1.0}
-    counted = [one for one in marked(report) if report.predicted is None or one.name != NORMAL]
+    found = marked(report)
+    said = any(one.mark in (Mark.MISSED, Mark.INVENTED) and one.name != NORMAL for one in found)
+    counted = [one for one in found if report.predicted is None or one.name != NORMAL or not said]
     return sum(cost[one.mark] * weight(one.name) for one in counted)
 
 

@@ -53,8 +53,9 @@ def pair(runs: Mapping[str, Sequence[ScoredReport]]) -> Paired:
 def _by_image(name: str, reports: Sequence[ScoredReport]) -> dict[str, ScoredReport]:
     found: dict[str, ScoredReport] = {}
     for report in reports:
-        if found.setdefault(report.image_id, report) is not report:
+        if report.image_id in found:
             raise DataError(f"{name}: image {report.image_id} is scored twice; evaluate the run again")
+        found[report.image_id] = report
     return found
 
 

@@ -35,6 +35,7 @@ article img, .absent { width: 100%; max-width: 240px; border-radius: 6px; backgr
 article h4 { font-size: 13px; margin: 0 0 4px; color: var(--quiet); font-weight: 600; }
 article ul { list-style: none; margin: 0; padding: 0; font-size: 14px; overflow-wrap: anywhere; }
 article li { padding-left: 20px; text-indent: -20px; margin-bottom: 2px; }
+article p { font-size: 13px; }
 article li small { color: var(--quiet); }
 article li b { display: inline-block; width: 20px; text-indent: 0; }
 article li.invented span, article li.missed span { text-decoration: underline dotted; text-underline-offset: 3px; }

@@ -42,7 +42,7 @@ FOOTER = (
 def comparison_page(view: View) -> str:
     """The page as text."""
     names = [run.name for run in view.runs]
-    title = " and ".join(names) if len(names) == 2 else f"{len(names)} runs beside {names[0]}"
+    title = " and ".join(names) if len(names) == 2 else f"{len(names) - 1} runs beside {names[0]}"
     return document(
         f"Comparison: {title}", "".join(one.section_of(view) for one in SECTIONS), FOOTER, STYLE, tables.SCRIPT
     )

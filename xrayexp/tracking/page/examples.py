@@ -47,7 +47,7 @@ def _kind(view: View, index: int, turn: Turn, some: Sequence[Change], count: int
         card(
             view.pictures[change.reference.image_id],
             list(zip(headings, (change.reference, change.other), strict=True)),
-            f"F1 of the report {change.gain:+.2f}",
+            f"F1 of this report {change.gain:+.2f}",
         )
         for change in some
     )

@@ -17,9 +17,10 @@ TITLES = {FINDINGS: "Findings", "chexpert": "CheXpert's observations"}
 
 
 def section_of(view: View) -> str:
-    """A section for each metric that scores classes, a table for every run."""
+    """A section for each metric that scores classes, PadChest's findings first; a table for every run."""
     metrics = view.comparison.runs[view.others[0].name].classes
-    return "".join(_section(view, metric) for metric in metrics if metrics[metric])
+    ordered = sorted(metrics, key=lambda metric: metric != FINDINGS)
+    return "".join(_section(view, metric) for metric in ordered if metrics[metric])
 
 
 def _section(view: View, metric: str) -> str:
@@ -33,13 +34,13 @@ def _section(view: View, metric: str) -> str:
 
 def _of_run(view: View, metric: str, index: int) -> str:
     run = view.runs[index]
-    found = view.comparison.runs[run.name].classes[metric]
+    found = [one for one in view.comparison.runs[run.name].classes[metric] if not math.isnan(one.f1.difference)]
     heads = [
         Head(metric.removesuffix("s") if metric == FINDINGS else "observation", "text"),
+        Head(Raw(dumbbell_axis())),
         Head("true", "number", "images in which it is true"),
         Head(Raw(sign("reference", 0)), "number", view.runs[0].name),
         Head(Raw(sign("run", index)), "number", run.name),
-        Head(Raw(dumbbell_axis())),
         Head("difference", "number"),
         Head(f"{100 * view.comparison.confidence:g}% interval"),
         Head("p, corrected", "number"),
@@ -54,16 +55,15 @@ def _of_run(view: View, metric: str, index: int) -> str:
 
 def _row(view: View, one: ClassDifference) -> list[Cell]:
     verdict = view.verdict(one.f1, None)
-    exists = not math.isnan(one.f1.difference)
     ends = "-" if math.isnan(one.f1.low) else f"{one.f1.low:+.3f} to {one.f1.high:+.3f}"
     return [
         Cell(one.name, one.name, "name"),
+        Cell(Raw(dumbbell(one.f1.reference, one.f1.other, verdict))),
         Cell(f"{one.support:,}", one.support, "n"),
         number(one.f1.reference),
         number(one.f1.other),
-        Cell(Raw(dumbbell(one.f1.reference, one.f1.other, verdict) if exists else "")),
         number(one.f1.difference, "+.3f"),
         Cell(ends, kind="n"),
         p_value(one.f1.adjusted),
-        Cell(Raw(f'<span class="{verdict}">{WORDS[verdict]}</span>'), verdict, "verdict"),
+        Cell(Raw(f'<span class="{verdict}">{WORDS[verdict]}</span>'), verdict, "said"),
     ]

@@ -18,6 +18,8 @@ Row = tuple[Definition, Difference]
 
 def section_of(view: View) -> str:
     """A table for every run beside the reference; precision and recall below, folded."""
+    if not view.comparison.definitions:
+        return ""
     words = (
         f'<p class="quiet">Run less reference, with {100 * view.comparison.confidence:g}% intervals. p: paired '
         f"randomisation test, corrected by Holm for all {view.comparison.tests} tests of this section. d: Cohen's "
@@ -56,10 +58,10 @@ def _table(view: View, index: int, name: str, rows: Sequence[Row], limit: float)
     confidence = f"{100 * view.comparison.confidence:g}%"
     heads = [
         Head("value", "text"),
+        Head(Raw(interval_axis(limit))),
         Head(Raw(sign("reference", 0)), "number", view.runs[0].name),
         Head(Raw(sign("run", index)), "number", view.runs[index].name),
         Head("difference", "number"),
-        Head(Raw(interval_axis(limit))),
         Head(confidence + " interval"),
         Head("p, corrected", "number"),
         Head("d", "number", "Cohen's d_z"),
@@ -80,14 +82,14 @@ def _row(view: View, definition: Definition, difference: Difference, limit: floa
             definition.title,
             "name",
         ),
+        Cell(Raw(drawing)),
         number(difference.reference),
         number(difference.other),
         number(difference.difference, "+.3f"),
-        Cell(Raw(drawing)),
         Cell(ends, kind="n"),
         p_value(difference.adjusted),
         number(difference.effect, "+.2f"),
-        Cell(Raw(f'<span class="{verdict}">{WORDS[verdict]}</span>'), verdict, "verdict"),
+        Cell(Raw(f'<span class="{verdict}">{WORDS[verdict]}</span>'), verdict, "said"),
     ]
 
 

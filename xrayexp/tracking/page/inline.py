@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from html import escape
 
-WIDTH, HEIGHT = 210, 22
+WIDTH, HEIGHT = 200, 22
 EDGE = 8  # pixels left and right of the scale
 RUN_COLOURS = ("#24639b", "#bf5518", "#3a7d44", "#8b4a9c", "#8a6d13", "#b93a68", "#2f7f86", "#666c74")
 RUN_COLOURS_IN_THE_DARK = ("#74b3e6", "#f09a5f", "#7fcb8c", "#cf93df", "#d9b850", "#ee85ab", "#6cc5cd", "#aab1b9")
@@ -22,7 +22,7 @@ svg.mark .value {{ fill: currentColor; }}
 svg.mark .reference {{ fill: var(--card); stroke: var(--quiet); stroke-width: 2; }}
 svg.mark text {{ font-size: 11px; fill: var(--quiet); font-weight: 400; }}
 .better {{ color: var(--green); }} .worse {{ color: var(--red); }} .unclear, .untested {{ color: var(--quiet); }}
-.run {{ display: inline-flex; align-items: baseline; gap: 6px; overflow-wrap: anywhere; }}
+.run {{ display: inline-flex; align-items: baseline; gap: 6px; overflow-wrap: break-word; }}
 .run i {{ flex: none; width: 10px; height: 10px; border-radius: 50%; border: 2px solid; }}
 .run.other i {{ background: currentColor; }}
 .run b {{ color: var(--ink); font-weight: 600; }}

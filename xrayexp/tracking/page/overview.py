@@ -19,7 +19,7 @@ def section_of(view: View) -> str:
     dropped = {name: count for name, count in numbers.dropped.items() if count}
     left = ", ".join(f"{count:,} of {name}" for name, count in dropped.items())
     notes = [f"Left out, because another run was not scored on them: {left} images."] if dropped else []
-    warned = "".join(f'<p class="invented"><strong>!</strong> {escape(warning)}</p>' for warning in view.warnings)
+    warned = "".join(f'<p class="missed"><strong>!</strong> {escape(warning)}</p>' for warning in view.warnings)
     quiet = "".join(f'<p class="quiet">{escape(note)}</p>' for note in notes)
     answers = "".join(_answer(view, index, run) for index, run in enumerate(view.others, start=1))
     about = (
@@ -27,7 +27,7 @@ def section_of(view: View) -> str:
         "split. Everything is said of a run beside the reference, the hollow dot.</p>"
     )
     return (
-        f'<section class="verdict{" bad" if view.warnings else ""}">{about}{answers}{warned}{quiet}</section>'
+        f'<section class="verdict{" warned" if view.warnings else ""}">{about}{answers}{warned}{quiet}</section>'
         + _runs(view)
     )
 
@@ -37,11 +37,13 @@ def _answer(view: View, index: int, run: ShownRun) -> str:
     verdicts = Counter(view.verdict(found.values[key], one) for key, one in view.comparison.definitions.items())
     tests = verdicts["better"] + verdicts["worse"] + verdicts["unclear"]
     gained, lost = (len(found.changes.of(turn)) for turn in (Turn.GAINED, Turn.LOST))
-    return (
-        f"<p>{sign(run.name, index)}: <span class=better>\u25b2 better in {verdicts['better']}</span>, "
-        f"<span class=worse>\u25bc worse in {verdicts['worse']}</span> of {tests} values after correction. "
-        f"{gained:,} reports turned right, {lost:,} turned wrong.</p>"
+    counts = (
+        f" <span class=better>\u25b2 better in {verdicts['better']}</span>, <span class=worse>\u25bc worse in "
+        f"{verdicts['worse']}</span> of {tests} values after correction."
+        if tests
+        else ""
     )
+    return f"<p>{sign(run.name, index)}:{counts} {gained:,} reports turned right, {lost:,} turned wrong.</p>"
 
 
 def _runs(view: View) -> str:

@@ -21,7 +21,10 @@ th[aria-sort=descending] button::after { content: "\\2193"; opacity: 1; }
 input.filter { font: inherit; color: inherit; background: var(--page); border: 1px solid var(--line); }
 input.filter { border-radius: 6px; padding: 4px 10px; margin: 0 0 8px; width: 100%; max-width: 260px; }
 td small { display: block; color: var(--quiet); font-size: 12.5px; }
-td.name { min-width: 150px; max-width: 340px; overflow-wrap: anywhere; }
+td.name, th:first-child { position: sticky; left: 0; background: var(--card); }
+td.name { min-width: 200px; max-width: 340px; overflow-wrap: break-word; }
+td.said { white-space: nowrap; }
+@media (max-width: 640px) { td.name { min-width: 112px; max-width: 130px; } }
 """
 
 SCRIPT = """

@@ -12,7 +12,7 @@ from xrayexp.webpage import Raw, section
 
 def section_of(view: View) -> str:
     """A row for each value, a column for each run."""
-    if len(view.runs) < 3:
+    if len(view.runs) < 3 or not view.comparison.definitions:
         return ""
     heads = [Head("value", "text"), *(Head(Raw(sign(run.name, i)), "number") for i, run in enumerate(view.runs))]
     rows = []
