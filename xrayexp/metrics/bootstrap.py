@@ -116,17 +116,17 @@ def bca_interval(
     tail = (1 - confidence) / 2
     below = ((draws < value).sum(axis=0) + (draws <= value).sum(axis=0)) / (2 * np.maximum(counts, 1))
     inside = (below > 0) & (below < 1)
-    usable = enough & inside & ~np.isnan(accelerations)
+    ordered = np.sort(draws, axis=0)  # NaN last
+    steady = enough & (ordered[0] == ordered[np.maximum(counts, 1) - 1, np.arange(len(value))])
+    usable = enough & inside & ~steady & ~np.isnan(accelerations)
     bias = ndtri(np.where(inside, below, 0.5))
     slope = np.where(usable, accelerations, 0.0)
     ends = np.empty((2, len(value)))
-    ordered = np.sort(draws, axis=0)  # NaN last
     for end, share in zip(ends, (tail, 1 - tail), strict=True):
         moved = bias + ndtri(share)
         corrected = ndtr(bias + moved / (1 - slope * moved))
         end[:] = _quantiles(ordered, counts, np.where(usable, corrected, share))
     ends[:, ~enough] = np.nan
-    steady = enough & (ordered[0] == ordered[np.maximum(counts, 1) - 1, np.arange(len(value))])
     reasons = np.select([~enough | usable, steady, ~inside], ["", NO_SPREAD, ONE_SIDED], NO_ACCELERATION)
     return ends[0], ends[1], [str(reason) for reason in reasons]
 

@@ -45,11 +45,12 @@ def read_predictions(file: Path) -> list[ScoredReport]:
         DataError: it cannot be read, or a line is no prediction.
     """
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
+        # str.splitlines would cut at U+2028 and its kind, which a model may write.
+        lines = file.read_text(encoding="utf-8").removesuffix("\n").split("\n")
     except OSError as error:
         raise DataError(f"{file}: cannot be read ({error.strerror})") from error
     found = []
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(lines if lines != [""] else [], start=1):
         try:
             found.append(scored_report(json.loads(line)))
         except (ValueError, KeyError, TypeError) as error:

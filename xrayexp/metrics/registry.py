@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hydra.utils import instantiate
@@ -27,15 +27,25 @@ def build(chosen: Mapping[str, Mapping[str, Any] | None]) -> tuple[Metric, ...]:
         if target is None:
             continue
         try:
-            made.append(instantiate(target, _convert_="all"))
+            metric = instantiate(target, _convert_="all")
         except (InstantiationException, TypeError) as error:
-            cause = error.__cause__ or error
-            told = cause if isinstance(cause, UserError) else error
-            problems.append(f"metrics.scores.{key}: {str(told).splitlines()[0]}")
-    problems += [f"metrics.scores: {made_!r} is no metric" for made_ in made if not isinstance(made_, Metric)]
+            problems += [f"metrics.scores.{key}: {told}" for told in _told(error)]
+            continue
+        if isinstance(metric, Metric):
+            made.append(metric)
+        else:
+            problems.append(f"metrics.scores.{key}: is no metric, but {type(metric).__name__}")
     if problems:
         raise ConfigError(problems)
     return tuple(made)
+
+
+def _told(error: Exception) -> Sequence[str]:
+    """What the metric said itself, which Hydra wraps, else the first line of Hydra's."""
+    cause = error.__cause__
+    if isinstance(cause, ConfigError):
+        return cause.problems
+    return [str(cause if isinstance(cause, UserError) else error).partition("\n")[0]]
 
 
 def metrics_of(option: str) -> tuple[Metric, ...]:

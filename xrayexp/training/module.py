@@ -257,8 +257,7 @@ class ReportModule(L.LightningModule):
 
     def scored(self) -> list[ScoredReport]:
         """What was written since the evaluation began, by all processes."""
-        reports: list[ScoredReport] = self.collected.compute()
-        return reports
+        return self.collected.reports()
 
     def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
         return {"written": self._write_reports(batch)}  # for SamplePredictions

@@ -76,6 +76,9 @@ class Relevance(Metric):
             raise ConfigError([f"{path}: has to have the keys weights (of {', '.join(CLASSES)}), otherwise and these"])
         if table["otherwise"] not in CLASSES:
             raise ConfigError([f"{path}: otherwise must be one of {', '.join(CLASSES)}, not {table['otherwise']}"])
+        weights = table["weights"].values()
+        if not all(isinstance(weight, int | float) and weight >= 0 for weight in weights):
+            raise ConfigError([f"{path}: weights must be numbers of at least 0, not {list(weights)}"])
         self.class_of: dict[str, str] = {}
         for relevance in CLASSES:
             for label in table[relevance]:

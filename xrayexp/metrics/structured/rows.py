@@ -35,6 +35,7 @@ def row(
     weakness: str,
     caution: str,
     broken: Set[Invariant] = frozenset(),
+    listing_wins: bool = True,
 ) -> tuple[Definition, ...]:
     """The three definitions.
 
@@ -43,8 +44,10 @@ def row(
         title: of the row.
         weakness: of all three; recall's says besides that naming everything scores 1.
         caution: of precision and F1.
-        broken: invariants that do not hold here; that naming everything does not win never holds for recall.
+        broken: invariants that do not hold here, for any of the three.
+        listing_wins: whether naming everything scores a recall of 1.
     """
+    listed = {"recall"} if listing_wins else set()
     parts: dict[Literal["precision", "recall", "F1"], Part] = {"precision": precision, "recall": recall, "F1": f1}
     return tuple(
         Definition(
@@ -52,10 +55,10 @@ def row(
             title=f"{title} {column}",
             averages_over=part.averages_over,
             definition=part.definition,
-            weakness=f"{weakness} Naming everything scores 1." if column == "recall" else weakness,
-            caution=LISTING_WINS if column == "recall" else caution,
+            weakness=f"{weakness} Naming everything scores 1." if column in listed else weakness,
+            caution=LISTING_WINS if column in listed else caution,
             undefined=part.undefined,
-            invariants=(NOT_LISTING if column == "recall" else ALL_INVARIANTS) - broken,
+            invariants=(NOT_LISTING if column in listed else ALL_INVARIANTS) - broken,
             row=title,
             column=column,
         )
