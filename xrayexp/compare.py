@@ -68,11 +68,11 @@ def compare(request: CompareRequest) -> View:
     Raises:
         UserError: for whatever the user can fix: nothing to compare, no common image, an unknown metric.
     """
-    metrics = _metrics(request.metrics, request.metric)
     evaluated = _reference_first(find_evaluated(request.runs, request.split), request.reference)
     if len(evaluated) < 2:
         found = f", not {evaluated[0].name} alone" if evaluated else ""
         raise DataError(f"compare takes at least two runs{found}")
+    metrics = _metrics(request.metrics, request.metric)
     log.info("comparing %d runs with %s", len(evaluated) - 1, evaluated[0].name)
     paired = pair({one.name: read_predictions(one.predictions) for one in evaluated})
     comparison = compare_runs(

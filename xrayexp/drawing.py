@@ -58,6 +58,9 @@ def svg(figure: Figure, name: str, title: str = "", variables: dict[str, str] | 
         figure.savefig(text, format="svg", metadata=nothing, transparent=True)
     drawing = text.getvalue()
     drawing = re.sub(r'\s+xmlns(:\w+)?="[^"]*"', "", drawing[drawing.index("<svg") :])
+    used = set(re.findall(r"#([\w-]+)", drawing))
+    # Matplotlib calls the first axes of every figure axes_1; a page may have a name once.
+    drawing = re.sub(r'\s+id="([^"]*)"', lambda found: found[0] if found[1] in used else "", drawing)
     for colour, variable in (VARIABLES | (variables or {})).items():
         drawing = drawing.replace(colour, f"var({variable}, {colour})")
     return drawing.replace("<svg", f'<svg role="img" aria-label="{escape(title or name)}"', 1)
