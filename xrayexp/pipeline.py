@@ -35,7 +35,12 @@ from xrayexp.evaluation_request import Request
 from xrayexp.memory.measure import forget_peak, peak_memory_gib
 from xrayexp.memory.segments import use_expandable_segments
 from xrayexp.metrics.config import MetricsSection
-from xrayexp.models.loading import enable_gradient_checkpointing, load_model, load_processor
+from xrayexp.models.loading import (
+    compile_decoder_layers,
+    enable_gradient_checkpointing,
+    load_model,
+    load_processor,
+)
 from xrayexp.planning import Plan, checked
 from xrayexp.quiet import quiet_libraries
 from xrayexp.resume import config_of, moved, on_other_data, own_overrides, require_same_run
@@ -271,6 +276,8 @@ def _training_module(settings: Settings, data: ReportDataModule) -> ReportModule
         restore_adapter(model, Path(settings.init_from))
     if settings.trainer.gradient_checkpointing:
         enable_gradient_checkpointing(base_model(model), settings.trainer.checkpointed_layers)
+    if settings.trainer.compile:
+        compile_decoder_layers(base_model(model))
     model.train()  # transformers loads models in evaluation mode, where dropout does nothing
     images = [example.image_id for example in data.splits[TRAIN]]
     features = feature_store(base_model(model), settings.trainer, Path(settings.data.cache_dir).expanduser(), images)

@@ -117,6 +117,8 @@ def checked(settings: Settings) -> tuple[Settings, Plan | None]:
     planner.settings = settings
     plan = planner.plan(budget)
     log.info("%s", plan.sentence)
+    if settings.trainer.compile:
+        log.info("trainer.compile=true is not modelled: the plan is that of the same training without it")
     if plan.verdict == "does not fit":
         raise UserError(
             f"{plan.sentence}. {plan.advice} For a larger card set memory.budget_gib, to try it all the same memory=off"

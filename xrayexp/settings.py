@@ -84,11 +84,13 @@ class Settings:
         """What must be there before the run: weights, data, hardware; where it is `logged`, the loggers' packages."""
         from xrayexp.models.checks import weights
         from xrayexp.tracking.checks import logger_packages
-        from xrayexp.training.checks import accelerator, four_bit
+        from xrayexp.training.checks import accelerator, compiler, four_bit
 
         checks = [accelerator(self.trainer.accelerator), weights(self.model.pretrained)]
         if self.quantization.config is not None:
             checks.append(four_bit())
+        if self.trainer.compile and logged:  # evaluations do without
+            checks.append(compiler(self.trainer.accelerator))
         if self.data.requires is not None:
             checks.append(instantiate(self.data.requires))
         return [*checks, *(logger_packages(self.cfg.get("logger") or {}) if logged else [])]

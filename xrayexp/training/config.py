@@ -38,6 +38,7 @@ class TrainerSection:
             the fewest that are predicted to fit into `memory.budget_gib`, and for all where nothing is predicted.
         feature_cache: where the features of images are kept while vision tower and projector are frozen: `none`,
             `step` (an image goes through them once in an optimiser step) or `disk` (once for all runs).
+        compile: compile the language model's layers with torch.compile, for training steps.
         loss_chunk: supervised positions whose logits exist at the same time; None for all at once.
         auto_batch: take the largest micro-batch that is predicted to fit into `memory.budget_gib`.
         validate_every: optimiser steps between validations; None for the end of every epoch.
@@ -67,6 +68,7 @@ class TrainerSection:
     # With a default: the configs of older runs lack them.
     checkpoint_layers: int | str | None = None
     feature_cache: str = "none"
+    compile: bool = False
 
     def problems(self) -> list[str]:
         """What is out of range, one sentence each."""

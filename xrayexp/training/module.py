@@ -6,6 +6,7 @@ import gc
 import logging
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import lightning as L
@@ -278,7 +279,8 @@ class ReportModule(L.LightningModule):
         if not batch.samples:  # every image of it was broken
             return written
         try:
-            answers = generate(self.model, batch.padded().to(self.device), self.encoder, self.max_new_tokens)
+            with _uncompiled() if self.settings.compile else nullcontext():
+                answers = generate(self.model, batch.padded().to(self.device), self.encoder, self.max_new_tokens)
         except torch.OutOfMemoryError as error:
             raise OutOfMemoryError(
                 f"out of memory while {len(batch)} reports were generated together: lower trainer.eval_batch_size "
@@ -316,6 +318,11 @@ class ReportModule(L.LightningModule):
         scores = score(self.scored(), [Matches(), Micro(), Macro(), Form()], bootstrap=0)
         self.log_dict({f"val/{name}": scores.headline(name) for name in VALIDATION_METRICS}, prog_bar=True)
         self.log_dict(self._place())
+
+
+def _uncompiled() -> AbstractContextManager[Any]:
+    """Layers as they were written: decoding has other shapes in every step, and no gradient to gain time on."""
+    return torch.compiler.set_stance("force_eager")
 
 
 def _first_line(error: Exception) -> str:
