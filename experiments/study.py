@@ -34,11 +34,13 @@ class Place:
         out: results.json, the figures and the filled README.
         work: what rows need on the way and nobody keeps: models, run folders.
         recorded: whether `out` is the experiment's own folder, whose results belong to the repository.
+        models: models that are too large to be made for every run; None where an experiment keeps none.
     """
 
     out: Path
     work: Path
     recorded: bool
+    models: Path | None = None
 
 
 Compute = Callable[[Row, Place], Values]
@@ -57,6 +59,7 @@ class Study:
         draw: writes the figures into a folder.
         threads: compute threads of a row.
         isolated: whether rows are independent. If so each has a process of its own, and --jobs runs several at once.
+        models: where it keeps models that outlive a run, unless --model-dir names another folder; None if it has none.
         needs_gpu: whether only a GPU's results can be recorded: the README says so until there are some.
     """
 
@@ -68,6 +71,7 @@ class Study:
     draw: Callable[[Rows, Path], None] | None = None
     threads: int = 1
     isolated: bool = True
+    models: Path | None = None
     needs_gpu: bool = False
 
     @property
@@ -102,6 +106,11 @@ def main(study: Study, further: Options | None = None) -> None:
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the results (default: the experiment's own)")
     if study.isolated:
         parser.add_argument("--jobs", type=int, default=1, metavar="N", help="rows that are computed at the same time")
+    if study.models is not None:
+        default = f"{study.models}; with --quick inside the results"
+        parser.add_argument(
+            "--model-dir", type=Path, metavar="DIR", help=f"folder of the models that it builds (default: {default})"
+        )
     common = set(vars(parser.parse_args([])))
     if further is not None:
         further.add(parser)
@@ -111,12 +120,14 @@ def main(study: Study, further: Options | None = None) -> None:
     logging.basicConfig(format="%(message)s")
     logging.getLogger("xrayexp").setLevel(logging.INFO)
     place = _place(study, options.out, options.quick)
+    if study.models is not None:
+        usual = place.work / "models" if options.quick else study.models
+        place = replace(place, models=(options.model_dir or usual).expanduser().resolve())
     if place.recorded and options.quick:
         parser.error("--quick does not write over the recorded results: give another --out")
     command = f"python experiments/{study.name}/run.py" + " --quick" * options.quick
-    for name in sorted(set(vars(options)) - common):
-        given = getattr(options, name)
-        command += f" --{name} {given}" * (given != parser.get_default(name))
+    own = {name: given for name, given in vars(options).items() if name not in common}
+    command += "".join(f" --{name} {given}" for name, given in own.items() if given != parser.get_default(name))
     try:
         if further is not None:
             study = further.study(options)
