@@ -31,6 +31,7 @@ from xrayexp.memory import plan as memory_plan
 from xrayexp.memory.measure import GIB
 from xrayexp.memory.plan import Constants
 from xrayexp.planning import Planner
+from xrayexp.training.loss import supervised_loss_sum
 
 WITHIN = 0.03  # of what torch's profiler sees on the CPU
 CARD = "NVIDIA H100 80GB HBM3"
@@ -52,7 +53,7 @@ def test_the_settings_are_those_that_were_asked_for() -> None:
 def test_what_runs_out_of_memory_is_recorded_and_the_next_one_is_measured(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bench, real = Bench("cpu", "tiny"), training.supervised_loss_sum
+    bench, real = Bench("cpu", "tiny"), supervised_loss_sum
     rows = [row for row in bench.plan(False) if row.settings["setting"]["method"] == LORA][:2]
     bench._planned[:] = rows
 
