@@ -59,8 +59,8 @@ class Study:
         draw: writes the figures into a folder.
         threads: compute threads of a row.
         isolated: whether rows are independent. If so each has a process of its own, and --jobs runs several at once.
-        needs_gpu: whether only a GPU's results can be recorded: the README says so until there are some.
         models: where it keeps models that outlive a run, unless --model-dir names another folder; None if it has none.
+        needs_gpu: whether only a GPU's results can be recorded: the README says so until there are some.
     """
 
     folder: Path
@@ -71,8 +71,8 @@ class Study:
     draw: Callable[[Rows, Path], None] | None = None
     threads: int = 1
     isolated: bool = True
-    needs_gpu: bool = False
     models: Path | None = None
+    needs_gpu: bool = False
 
     @property
     def name(self) -> str:
@@ -126,9 +126,8 @@ def main(study: Study, further: Options | None = None) -> None:
     if place.recorded and options.quick:
         parser.error("--quick does not write over the recorded results: give another --out")
     command = f"python experiments/{study.name}/run.py" + " --quick" * options.quick
-    for name in sorted(set(vars(options)) - common):
-        given = getattr(options, name)
-        command += f" --{name} {given}" * (given != parser.get_default(name))
+    own = {name: given for name, given in vars(options).items() if name not in common}
+    command += "".join(f" --{name} {given}" for name, given in own.items() if given != parser.get_default(name))
     try:
         if further is not None:
             study = further.study(options)

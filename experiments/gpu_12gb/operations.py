@@ -48,7 +48,7 @@ def operations(model: PeftModel, shape: StepShape) -> float:
             trained["vision_tower" in name] += parameter.numel()
     patches = (vision.image_size // vision.patch_size) ** 2
     positions = {True: shape.samples * patches, False: shape.samples * shape.tokens}
-    total = 2.0 * 2 * text.hidden_size * text.vocab_size * shape.samples * shape.supervised
+    total: float = 2 * 2 * text.hidden_size * text.vocab_size * shape.samples * shape.supervised
     for tower, attended in (
         (True, patches * vision.hidden_size * vision.num_hidden_layers),
         (False, shape.tokens * text.num_attention_heads * text.head_dim * text.num_hidden_layers),

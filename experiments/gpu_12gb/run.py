@@ -122,7 +122,18 @@ def claims(rows: Rows) -> list[Claim]:
 
 
 def blocks(rows: Rows) -> dict[str, str]:
-    return {"peaks": _peaks(rows), "pace": _pace(rows)}
+    return {"answer": _answer(rows), "peaks": _peaks(rows), "pace": _pace(rows)}
+
+
+def _answer(rows: Rows) -> str:
+    if not is_of_a_gpu(rows):
+        return "**Answer.** None: this is no full-size model on a GPU."
+    compared = [values for values in rows.values() if is_compared(values)]
+    largest = max((abs(error(values)) for values in compared), default=None)
+    ran_out = [key for key, values in rows.items() if values["outcome"] == OUT_OF_MEMORY]
+    said = f"{len(compared)} of {len(rows)} settings were trained within {BUDGET_GIB:g} GiB"
+    said += "" if largest is None else f"; their peaks of tensors were predicted to {largest:.1%} or better"
+    return f"**Answer.** {said}. Out of memory: {'; '.join(ran_out) or 'none'}."
 
 
 def _peaks(rows: Rows) -> str:

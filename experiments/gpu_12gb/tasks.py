@@ -13,10 +13,15 @@ from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING
 
-from experiments.gpu_12gb.settings import BUDGET_GIB, Setting, adapters_of, settings_of
+from experiments.gpu_12gb.settings import BUDGET_GIB, adapters_of, settings_of
 from experiments.results import Values
+
+if TYPE_CHECKING:
+    from experiments.gpu_12gb.card import Card
+    from xrayexp.memory.step import StepShape
+    from xrayexp.settings import Settings
 
 MEASURED, OUT_OF_MEMORY = "measured", "out of memory"
 
@@ -44,30 +49,30 @@ def measure(job: Values) -> Values:
     """What the setting's steps really take.
 
     Args:
-        job: as for `forecast`, and `steps`, how many are timed.
+        job: as for `forecast`; `device`, cuda or cpu; and `steps`, how many are timed.
     """
+    from experiments.gpu_12gb.card import Card, used_by_others_gib
     from xrayexp.quiet import quiet_libraries
 
+    # First of all, since bitsandbytes starts CUDA where it is imported.
+    card = Card(used_by_others_gib()) if job["device"] == "cuda" else None
     quiet_libraries()
-    settings = settings_of(job["overrides"], Path(job["work"]))
-    measured = on_cpu if settings.trainer.accelerator == "cpu" else on_gpu
-    return measured(settings, Setting(**job["setting"]), job["steps"])
+    settings, method = settings_of(job["overrides"], Path(job["work"])), job["setting"]["method"]
+    return on_cpu(settings, method, job["steps"]) if card is None else on_gpu(card, settings, method, job["steps"])
 
 
-def on_gpu(settings: Any, setting: Setting, steps: int) -> Values:
+def on_gpu(card: Card, settings: Settings, method: str, steps: int) -> Values:
     """Peaks in the steady state on a GPU that is limited to `BUDGET_GIB`."""
     import torch
 
-    from experiments.gpu_12gb.card import Card, used_by_others_gib
     from experiments.gpu_12gb.operations import operations
     from experiments.gpu_12gb.training import Training
     from xrayexp.memory.measure import GIB, forget_peak
 
-    card = Card(used_by_others_gib())
     facts = {"device": card.name, "others": card.others_gib}
     try:
         card.limit(BUDGET_GIB, card.context_gib())
-        training = Training.begin(settings, setting.method)
+        training = Training.begin(settings, method)
         torch.cuda.empty_cache()  # what loading left
         training.step()  # makes the optimiser's state and cuBLAS's workspaces, and loads kernels
         room = card.limit(BUDGET_GIB, card.context_gib(training.paged))
@@ -87,7 +92,7 @@ def on_gpu(settings: Any, setting: Setting, steps: int) -> Values:
     return facts | {"outcome": MEASURED, "measured": peaks, "pace": pace}
 
 
-def on_cpu(settings: Any, setting: Setting, steps: int) -> Values:
+def on_cpu(settings: Settings, method: str, steps: int) -> Values:
     """The same from the allocator's events, to see that everything works: a CPU has no limit, context or segments."""
     import torch
 
@@ -96,7 +101,7 @@ def on_cpu(settings: Any, setting: Setting, steps: int) -> Values:
     from xrayexp.memory.measure import GIB, allocated_on_cpu
 
     try:
-        training = Training.begin(settings, setting.method)
+        training = Training.begin(settings, method)
         training.step()
         training.optimizer.zero_grad()
         allocated = (training.standing + allocated_on_cpu(training.step)) / GIB
@@ -119,7 +124,7 @@ def _nothing() -> None:
     pass
 
 
-def _pace(shape: Any, seconds: list[float], needed: float, card: str) -> Values:
+def _pace(shape: StepShape, seconds: list[float], needed: float, card: str) -> Values:
     """How fast it goes: seconds of an optimiser step; tokens, those of images too, and operations a second."""
     from experiments.gpu_12gb.operations import peak_tflops
     from experiments.gpu_12gb.settings import MICRO_BATCHES
