@@ -29,7 +29,7 @@ def random_model(
     """The model of a config as `load_model` would leave it, frozen, with the weights that transformers begins with.
 
     It is filled layer by layer, and a layer is quantised before the next one is there: at no time is there more than
-    the model as it is in the end and one layer of it in `dtype`.
+    the model as it is in the end, one layer of it in `dtype` and what bitsandbytes needs to quantise that.
 
     Args:
         config: of `load_config`.
