@@ -13,10 +13,12 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from xrayexp.adapters.attach import attach_adapter
+from xrayexp.data.answers import ReportForm
 from xrayexp.data.collate import ReportEncoder
 from xrayexp.data.datamodule import ReportDataModule
 from xrayexp.models.loading import load_model, load_processor
 from xrayexp.settings import Settings
+from xrayexp.training.judging import Judge
 from xrayexp.training.module import ReportModule
 
 
@@ -83,6 +85,7 @@ def build(compose: Callable[..., DictConfig], small: Sequence[str]) -> Callable[
             optimizer=settings.optimizer(),
             scheduler=settings.scheduler(),
             max_new_tokens=model.max_new_tokens,
+            judge=Judge(data.source, ReportForm(), settings.data.preprocessing, names=()),
             seed=settings.seed,
         )
         return Parts(settings, data, module)
