@@ -30,7 +30,7 @@ from xrayexp.data.examples import finding_shares
 from xrayexp.data.losses import write_losses
 from xrayexp.data.partition import TRAIN, check_not_trained_on
 from xrayexp.data.quarantine import QUARANTINE
-from xrayexp.evaluation import announce_missing, evaluate_model, evaluate_predictions, write_scores
+from xrayexp.evaluation import evaluate_model, evaluate_predictions, write_scores
 from xrayexp.evaluation_request import Request
 from xrayexp.memory.measure import forget_peak, peak_memory_gib
 from xrayexp.metrics.config import MetricsSection
@@ -82,7 +82,7 @@ def train(cfg: DictConfig) -> TrainingSummary:
     with recorded(run, settings.cfg, own_overrides(), checkpoint):
         log.info("run folder: %s", run.path)
         if settings.test:
-            announce_missing(settings.metrics)
+            settings.metrics.announce_missing()
         return _train(settings, run, checkpoint, plan)
 
 
@@ -138,7 +138,7 @@ def evaluate(cfg: DictConfig) -> EvaluationSummary:
     """
     quiet_libraries()
     request = Request.from_config(cfg)
-    announce_missing(request.metrics)
+    request.metrics.announce_missing()
     if request.predictions is not None:
         return evaluate_predictions(request)
     if request.pretrained is not None:
