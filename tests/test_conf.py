@@ -73,7 +73,8 @@ def test_it_composes_into_settings(chosen: Compose, group: str, option: str) -> 
     """No value is missing, no interpolation fails, and a room reads every key: unknown ones are refused."""
     cfg = chosen(group, option)
     if group in OF_EVALUATION:
-        assert parse_section(cfg, group, PromptSection, problems := []) is not None
+        problems: list[str] = []
+        assert parse_section(cfg, group, PromptSection, problems) is not None
         assert problems == []
         return
     section: Any = Settings.from_config(cfg).cfg

@@ -147,13 +147,14 @@ def evaluate(cfg: DictConfig) -> EvaluationSummary:
     run, checkpoint = RunFolder.open(request.run), request.checkpoint
     data_root = request.data_root if request.data is None else None  # it is in the data's config already
     here = moved(config_of(run), batch_size=request.batch_size, accelerator=request.accelerator, data_root=data_root)
-    folder = run.evaluation(request.split, checkpoint)
+    folder, subject = run.evaluation(request.split, checkpoint), None
     if request.data is not None:
         section, data_config = request.data
         here, folder = on_other_data(here, data_config), run.evaluation(section.name, checkpoint)
+        subject = f"{run.path}, checkpoint={checkpoint}, on {section.name} ({request.split})"
     settings = Settings.from_config(here)
     parts = _trained_parts(run, settings, request.split, checkpoint, folder, [PredictionWriter(folder)])
-    return _test(*parts, folder, request.metrics, checkpoint)
+    return _test(*parts, folder, request.metrics, checkpoint, subject)
 
 
 @stopped_by_signals()
@@ -363,6 +364,7 @@ def _test(
     folder: Path,
     section: MetricsSection,
     checkpoint: str = "best",
+    subject: str | None = None,
 ) -> EvaluationSummary:
     """Generates and scores the data module's evaluated split; predictions are written as they come."""
     trainer.test(module, datamodule=data, verbose=False)
@@ -370,6 +372,7 @@ def _test(
         "folder": folder,
         "split": data.evaluated_split,
         "checkpoint": checkpoint,
+        "subject": subject,
         "broken_images": data.quarantine.count(data.evaluated_split),
     }
     training = data.partition.examples[TRAIN]

@@ -98,7 +98,7 @@ def test_a_run_on_another_hospitals_images(evaluate: Callable[..., EvaluationSum
     for row in written.values():
         assert row["predicted"] is None or {f["name"] for f in row["predicted"]} <= known
         assert row["predicted"] is None or not any(f["locations"] for f in row["predicted"])
-    assert "vindr" in (done.folder / "table.txt").read_text(encoding="utf-8")
+    assert "on vindr (test)" in (done.folder / "table.txt").read_text(encoding="utf-8")
 
 
 def test_what_was_trained_on_is_refused_under_any_name(evaluate: Callable[..., EvaluationSummary], run: Path) -> None:
