@@ -19,7 +19,6 @@ from xrayexp.data.preprocessing import preprocess
 from xrayexp.data.quarantine import QUARANTINE, Quarantine
 from xrayexp.errors import ConfigError, DataError
 from xrayexp.metrics.predictions import finding_boxes, prediction_row, read_predictions, report_of
-from xrayexp.metrics.scoring import missing, score
 from xrayexp.progress import watch
 from xrayexp.tracking.run_folder import write_json
 from xrayexp.tracking.summary import EvaluationSummary, plain_text
@@ -39,12 +38,6 @@ log = logging.getLogger(__name__)
 PREDICTIONS = ("predictions.jsonl", "predictions.csv")
 
 
-def announce_missing(section: MetricsSection) -> None:
-    """Tells of metrics that will be left out while there is still time to fetch what they need."""
-    for metric in missing(section.metrics()):
-        log.warning("%s", metric)
-
-
 def write_scores(
     reports: Sequence[ScoredReport],
     section: MetricsSection,
@@ -59,14 +52,7 @@ def write_scores(
         summary: arguments of the `EvaluationSummary` beside the metrics.
         training_shares: share of the training images in which each finding is true; None when it is not known.
     """
-    scores = score(
-        reports,
-        section.metrics(),
-        training_shares=training_shares,
-        bootstrap=section.bootstrap,
-        confidence=section.confidence,
-        seed=section.seed,
-    )
+    scores = section.score(reports, training_shares)
     done = EvaluationSummary(metrics=scores, **summary)
     write_json(done.folder / "metrics.json", scores.to_json())
     (done.folder / "table.txt").write_text(plain_text(done), encoding="utf-8")

@@ -30,7 +30,7 @@ from xrayexp.data.examples import finding_shares
 from xrayexp.data.losses import write_losses
 from xrayexp.data.partition import TRAIN, check_not_trained_on
 from xrayexp.data.quarantine import QUARANTINE
-from xrayexp.evaluation import announce_missing, evaluate_model, evaluate_predictions, write_scores
+from xrayexp.evaluation import evaluate_model, evaluate_predictions, write_scores
 from xrayexp.evaluation_request import Request
 from xrayexp.memory.measure import forget_peak, peak_memory_gib
 from xrayexp.memory.segments import use_expandable_segments
@@ -90,7 +90,7 @@ def train(cfg: DictConfig) -> TrainingSummary:
     with recorded(run, settings.cfg, own_overrides(), checkpoint):
         log.info("run folder: %s", run.path)
         if settings.test:
-            announce_missing(settings.metrics)
+            settings.metrics.announce_missing()
         return _train(settings, run, checkpoint, plan)
 
 
@@ -146,7 +146,7 @@ def evaluate(cfg: DictConfig) -> EvaluationSummary:
     """
     quiet_libraries()
     request = Request.from_config(cfg)
-    announce_missing(request.metrics)
+    request.metrics.announce_missing()
     if request.predictions is not None:
         return evaluate_predictions(request)
     if request.pretrained is not None:
@@ -155,13 +155,14 @@ def evaluate(cfg: DictConfig) -> EvaluationSummary:
     run, checkpoint = RunFolder.open(request.run), request.checkpoint
     data_root = request.data_root if request.data is None else None  # it is in the data's config already
     here = moved(config_of(run), batch_size=request.batch_size, accelerator=request.accelerator, data_root=data_root)
-    folder = run.evaluation(request.split, checkpoint)
+    folder, subject = run.evaluation(request.split, checkpoint), None
     if request.data is not None:
         section, data_config = request.data
         here, folder = on_other_data(here, data_config), run.evaluation(section.name, checkpoint)
+        subject = f"{run.path}, checkpoint={checkpoint}, on {section.name} ({request.split})"
     settings = Settings.from_config(here)
     parts = _trained_parts(run, settings, request.split, checkpoint, folder, [PredictionWriter(folder)])
-    return _test(*parts, folder, request.metrics, checkpoint)
+    return _test(*parts, folder, request.metrics, checkpoint, subject)
 
 
 @stopped_by_signals()
@@ -377,6 +378,7 @@ def _test(
     folder: Path,
     section: MetricsSection,
     checkpoint: str = "best",
+    subject: str | None = None,
 ) -> EvaluationSummary:
     """Generates and scores the data module's evaluated split; predictions are written as they come."""
     trainer.test(module, datamodule=data, verbose=False)
@@ -384,6 +386,7 @@ def _test(
         "folder": folder,
         "split": data.evaluated_split,
         "checkpoint": checkpoint,
+        "subject": subject,
         "broken_images": data.quarantine.count(data.evaluated_split),
     }
     training = data.partition.examples[TRAIN]

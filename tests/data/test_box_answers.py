@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xrayexp.data.box_answers import BoxAnswer, parse_box_answer
-from xrayexp.data.boxes import FindingBox
 
 ONE = BoxAnswer(("nodule",), ((800.0, 3.0, 840.0, 471.0),))
 JSON = '[{"box_2d": [800, 3, 840, 471], "label": "Nodule"}]'
@@ -94,4 +93,5 @@ def test_thousandths_and_shares_are_told_apart() -> None:
     """On an image of 200 x 100 the square has 50 columns of padding on either side."""
     for numbers in ((200, 300, 400, 550), (0.2, 0.3, 0.4, 0.55)):
         [box] = BoxAnswer(("nodule",), (numbers,)).located((200, 100))
-        assert box == FindingBox("nodule", pytest.approx((40.0, 10.0, 80.0, 60.0)))
+        assert box.finding == "nodule"
+        assert box.box == pytest.approx((40.0, 10.0, 80.0, 60.0))

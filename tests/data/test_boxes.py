@@ -61,7 +61,7 @@ def test_padding_is_removed_as_it_was_added(height: int, width: int, data: st.Da
     found = np.argwhere(pad_to_square(image))
     side = max(height, width)
     answer = np.array([*found.min(axis=0), *(found.max(axis=0) + 1)]) * 1000 / side
-    boxes = ImageBoxes.of([answer], MEDGEMMA, (height, width))
+    boxes = ImageBoxes.of(answer[None], MEDGEMMA, (height, width))
     np.testing.assert_allclose(boxes.pixels[0], (y0, x0, y1, x1), atol=1e-9)
 
 

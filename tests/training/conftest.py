@@ -14,11 +14,13 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from xrayexp.adapters.attach import attach_adapter
+from xrayexp.data.answers import ReportForm
 from xrayexp.data.collate import ReportEncoder
 from xrayexp.data.datamodule import ReportDataModule
 from xrayexp.models.loading import load_model, load_processor
 from xrayexp.settings import Settings
 from xrayexp.training.feature_store import feature_store
+from xrayexp.training.judging import Judge
 from xrayexp.training.module import ReportModule
 
 
@@ -85,6 +87,7 @@ def build(compose: Callable[..., DictConfig], small: Sequence[str]) -> Callable[
             optimizer=settings.optimizer(),
             scheduler=settings.scheduler(),
             max_new_tokens=model.max_new_tokens,
+            judge=Judge(data.source, ReportForm(), settings.data.preprocessing, names=()),
             seed=settings.seed,
         )
         images = [example.image_id for example in data.splits["train"]]

@@ -17,6 +17,8 @@ from xrayexp.errors import DataError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from numpy.typing import NDArray
+
     from xrayexp.data.geometry import Boxes
 
 Order = Literal["yxyx", "xyxy", "xywh"]
@@ -103,7 +105,8 @@ class ImageBoxes:
             return Placement.on_square(self.seen, convention.full).to_file(corners)
         height, width = self.seen.shape
         start = np.array([self.seen.top, self.seen.left] * 2)
-        return corners / convention.full * np.array([height, width] * 2) + start
+        whole: Boxes = corners / convention.full * np.array([height, width] * 2) + start
+        return whole
 
     def to(self, convention: Convention, seen: Crop | None = None) -> ImageBoxes:
         """The same boxes in another convention.
@@ -120,7 +123,7 @@ class ImageBoxes:
             corners = (corners - start) / np.array([height, width] * 2) * convention.full
         return ImageBoxes(_from_corners(corners, convention.order), convention, self.shape, seen)
 
-    def clipped(self) -> tuple[ImageBoxes, Boxes]:
+    def clipped(self) -> tuple[ImageBoxes, NDArray[np.intp]]:
         """What of the boxes lies in the image, in pixels, and the numbers of the boxes that have such a part.
 
         Corners in the wrong order are put right first. A model that puts a box on the padding has it cut off here.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from xrayexp.data.external.test_set import number
 from xrayexp.data.report import NORMAL, Finding
@@ -40,7 +41,7 @@ class Protocol:
         self.classes, self.uncertain = CLASSES[classes], uncertain
         self.vocabulary = Vocabulary.of("chexpert", [*self.classes, "No Finding"])
 
-    def findings(self, row: Mapping[str, str], where: str) -> tuple[tuple[Finding, ...], frozenset[str]]:
+    def findings(self, row: Mapping[Any, Any], where: str) -> tuple[tuple[Finding, ...], frozenset[str]]:
         """What a row states, and the names of the labels that are to be ignored.
 
         Where no label but 'No Finding' is positive, the chest is normal in these labels.
@@ -50,7 +51,7 @@ class Protocol:
         """
         true, unknown = [], []
         for label in self.classes:
-            cell = row[label].strip()
+            cell = str(row[label]).strip()
             value = number(cell, f"{where}, {label}") if cell else 0.0
             if value not in (1.0, 0.0, -1.0):
                 raise DataError(f"{where}, {label}: '{cell}' is none of 1, 0, -1 and nothing.")

@@ -114,7 +114,7 @@ def read_studies(path: Path) -> list[dict[str, Any]]:
         DataError: the file is no such JSON.
     """
     try:
-        studies = json.loads(path.read_text(encoding="utf-8"))
+        studies: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: cannot be read as JSON ({error})") from error
     ok = isinstance(studies, list) and all(

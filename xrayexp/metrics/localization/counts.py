@@ -107,8 +107,8 @@ def _correct(overlaps: Floats, levels: Sequence[int], threshold: float) -> tuple
 def _pointed(surest: Floats, true: Floats) -> float:
     """The share of boxes whose centre lies in a true box; [boxes, 4] each."""
     centres = (surest[:, None, :2] + surest[:, None, 2:]) / 2  # [surest, 1, y and x]
-    inside = ((centres >= true[None, :, :2]) & (centres <= true[None, :, 2:])).all(axis=-1)
-    return float(inside.any(axis=1).mean())
+    inside = np.logical_and(centres >= true[None, :, :2], centres <= true[None, :, 2:])  # [surest, true, y and x]
+    return float(np.mean(np.any(np.all(inside, axis=-1), axis=-1)))
 
 
 def _array(boxes: Sequence[FindingBox]) -> Floats:
