@@ -85,6 +85,7 @@ def test_doctor_on_this_machine(capsys: pytest.CaptureFixture[str], monkeypatch:
     shown = capsys.readouterr().out
     assert "accelerator" in shown
     assert "for model=medgemma15" in shown
+    assert "CheXbert weights" in shown
     assert "secret" not in shown
 
 
