@@ -325,6 +325,7 @@ class Lengths(Metric):
     """One value that is no sum, and one that does not exist."""
 
     name: ClassVar[str] = "lengths"
+    wraps = "numpy 2.4"
     definitions: ClassVar[tuple[Definition, ...]] = tuple(
         Definition(
             name=name, title=name, averages_over="texts", definition="", weakness="", caution="", undefined="no text"
@@ -340,6 +341,7 @@ class Lengths(Metric):
 def test_a_value_that_is_no_sum_has_no_interval_and_says_why() -> None:
     scores = score([tiny("a", "a"), tiny("b", "b", image="j")], [Lengths()])
     found = scores.to_json()["metrics"]
+    assert scores.to_json()["definitions"]["nothing"]["wraps"] == "numpy 2.4"
     assert found["median_length"]["reason"] == "no interval: it is a median"
     assert found["median_length"]["value"] > 40
     assert found["nothing"] == {"value": None, "low": None, "high": None, "reason": "no text"}
