@@ -201,7 +201,7 @@ def test_a_wrong_command_shows_the_right_ones(capsys: pytest.CaptureFixture[str]
     assert "COMMAND" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", [["doctor"], ["data", "check"]], ids=" ".join)
+@pytest.mark.parametrize("command", [["doctor"], ["data", "check"], ["data", "fetch-metrics"]], ids=" ".join)
 def test_help_answers_without_torch(command: list[str]) -> None:
     program = (
         "import atexit, sys\n"
