@@ -15,7 +15,7 @@ DEFINITIONS = [definition for metric in METRICS for definition in metric.definit
 
 def sections() -> dict[str, str]:
     """The text under the heading of a metric, on one line; precision, recall and F1 of one kind share a heading."""
-    found = {}
+    found: dict[str, str] = {}
     for heading, text in re.findall(
         r"^### (`[^\n]*)\n(.*?)(?=^##|\Z)", PAGE.read_text("utf-8"), re.DOTALL | re.MULTILINE
     ):
