@@ -17,7 +17,7 @@ from xrayexp.errors import ConfigError
 from xrayexp.metrics.base import Invariant, Metric
 from xrayexp.metrics.clinical.bleu import Bleu
 from xrayexp.metrics.clinical.chexbert_f1 import ChexbertF1
-from xrayexp.metrics.clinical.chexbert_package import LABELS
+from xrayexp.metrics.clinical.chexbert_package import LABELS, ChexbertRows, chexbert_rows
 from xrayexp.metrics.clinical.radgraph_f1 import RadGraphF1
 from xrayexp.metrics.clinical.rouge import RougeL
 from xrayexp.metrics.registry import metrics_of
@@ -75,10 +75,13 @@ def test_chexbert_f1_is_the_package_s(use_standins: Path, goldens: dict[str, Any
 
 
 def test_reports_are_labelled_once_for_all_metrics(use_standins: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from xrayexp.metrics.clinical import chexbert_f1
+    calls = []
 
-    calls, label = [], chexbert_f1.chexbert_rows
-    monkeypatch.setattr(chexbert_f1, "chexbert_rows", lambda **texts: calls.append(texts) or label(**texts))
+    def labelled(**texts: Any) -> ChexbertRows:
+        calls.append(texts)
+        return chexbert_rows(**texts)
+
+    monkeypatch.setattr("xrayexp.metrics.clinical.chexbert_f1.chexbert_rows", labelled)
     scored(list(PAIRS))
     assert len(calls) == 1
     assert (calls[0]["truths"][0], calls[0]["predictions"][0]) == PAIRS[0]

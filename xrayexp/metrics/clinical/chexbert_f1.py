@@ -23,7 +23,7 @@ WEAKNESS = (
     "pneumonia' and 'pneumonia' are the same to it, and what is not among the labels does not count."
 )
 CAUTION = "a model reads both texts"
-NEEDS = ("weights: xrayexp data fetch-metrics", "a GPU for many reports")
+NEEDS = ("the weights that `xrayexp data fetch-metrics` fetches", "a GPU for many reports")
 # A model reads the text: the order of sentences may move it, and a wrong finding may share a label with a true one.
 _NOT_PROMISED = frozenset({Invariant.WRONG_BEATS_NOTHING, Invariant.ORDER_IS_IRRELEVANT})
 

@@ -40,7 +40,7 @@ class RadGraphF1(Metric):
     """
 
     name: ClassVar[str] = "radgraph"
-    needs = ("weights: xrayexp data fetch-metrics", "a GPU for many reports")
+    needs = ("the weights that `xrayexp data fetch-metrics` fetches", "a GPU for many reports")
 
     def __init__(self, model: str = RADGRAPH_MODELS[0], constructed: bool = True, device: str | None = None) -> None:
         if model not in RADGRAPH_MODELS:
