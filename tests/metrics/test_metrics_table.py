@@ -11,6 +11,7 @@ from xrayexp.metrics.scores import Scores
 from xrayexp.metrics.scoring import score
 from xrayexp.metrics.structured.matches import Matches
 from xrayexp.metrics.table import NEVER_TRUE_SHOWN, render
+from xrayexp.tracking.summary import FINDINGS_SHOWN
 
 SCREEN = 50  # lines of a terminal
 
@@ -50,9 +51,10 @@ def test_every_value_is_on_its_line_at_110_columns() -> None:
 
 def test_the_summary_is_one_screen_however_many_findings_there_are() -> None:
     many = [f"finding{i}" for i in range(150)]
-    text = printed(structured_metrics(scored(*((name, f"{name} ghost{name}") for name in many))), 110, findings=15)
-    assert len(text.splitlines()) <= SCREEN + 6
-    assert "135 rarer findings" in text
+    scores = structured_metrics(scored(*((name, f"{name} ghost{name}") for name in many)))
+    text = printed(scores, 110, findings=FINDINGS_SHOWN)
+    assert len(text.splitlines()) <= SCREEN
+    assert "140 rarer findings" in text
     assert "150 names, never true" in text
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch.multiprocessing.spawn import spawn
 
 from tests.metrics.report_cases import pair, random_reports
 from xrayexp.errors import DataError
@@ -81,3 +82,20 @@ def test_the_reports_of_all_processes_are_gathered_and_padding_counts_once() -> 
     found = first.reports()
     assert len(found) == 13
     assert {report.image_id: report for report in found} == {report.image_id: report for report in REPORTS}
+
+
+def _evaluate(rank: int, meeting: str, out: str) -> None:
+    """One of two processes: its half of the images, scored with the other's."""
+    torch.distributed.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=2)
+    share = [REPORTS[::2], [*REPORTS[1::2], REPORTS[0]]][rank]
+    found = collected(share[:3], share[3:]).reports()
+    Path(out, f"{rank}").write_text(json.dumps([report.image_id for report in found]))
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_two_processes_both_have_all_reports(tmp_path: Path) -> None:
+    spawn(_evaluate, (str(tmp_path / "meeting"), str(tmp_path)), nprocs=2)
+    for rank in range(2):
+        found = json.loads((tmp_path / f"{rank}").read_text())
+        assert sorted(found) == sorted(report.image_id for report in REPORTS)

@@ -15,7 +15,7 @@ from rich.text import Text
 from xrayexp.metrics.scores import Scores
 from xrayexp.metrics.table import render
 
-FINDINGS_SHOWN = 15  # in the terminal; table.txt has them all
+FINDINGS_SHOWN = 10  # in the terminal; table.txt has them all
 
 
 @dataclass(frozen=True)
