@@ -33,7 +33,6 @@ from xrayexp.data.quarantine import QUARANTINE
 from xrayexp.errors import ConfigError
 from xrayexp.memory.measure import forget_peak, peak_memory_gib
 from xrayexp.metrics.config import MetricsSection
-from xrayexp.metrics.scoring import missing, score
 from xrayexp.models.loading import enable_gradient_checkpointing, load_model, load_processor
 from xrayexp.planning import Plan, checked
 from xrayexp.quiet import quiet_libraries
@@ -84,7 +83,7 @@ def train(cfg: DictConfig) -> TrainingSummary:
     with recorded(run, settings.cfg, own_overrides(), checkpoint):
         log.info("run folder: %s", run.path)
         if settings.test:
-            _announce_missing(settings.metrics)
+            settings.metrics.announce_missing()
         return _train(settings, run, checkpoint, plan)
 
 
@@ -140,7 +139,7 @@ def evaluate(cfg: DictConfig) -> EvaluationSummary:
     """
     quiet_libraries()
     metrics = _check_evaluation(cfg)
-    _announce_missing(metrics)
+    metrics.announce_missing()
     run = RunFolder.open(Path(str(cfg.run)))
     folder = run.evaluation(cfg.split, cfg.checkpoint)
     here = moved(config_of(run), batch_size=cfg.batch_size, accelerator=cfg.accelerator, data_root=cfg.data_root)
@@ -218,12 +217,6 @@ def _check_evaluation(cfg: DictConfig) -> MetricsSection:
     if problems or metrics is None:
         raise ConfigError(problems)
     return metrics
-
-
-def _announce_missing(section: MetricsSection) -> None:
-    """Tells of metrics that will be left out while there is still time to fetch what they need."""
-    for metric in missing(section.metrics()):
-        log.warning("%s", metric)
 
 
 def _use_threads(settings: Settings) -> None:
@@ -374,14 +367,7 @@ def _test(
 ) -> EvaluationSummary:
     """Generates and scores the data module's evaluated split; predictions are written as they come."""
     trainer.test(module, datamodule=data, verbose=False)
-    scores = score(
-        module.scored(),
-        section.metrics(),
-        training_shares=finding_shares(data.partition.examples[TRAIN]),
-        bootstrap=section.bootstrap,
-        confidence=section.confidence,
-        seed=section.seed,
-    )
+    scores = section.score(module.scored(), finding_shares(data.partition.examples[TRAIN]))
     write_json(folder / "metrics.json", scores.to_json())
     summary = EvaluationSummary(
         folder, data.evaluated_split, checkpoint, scores, data.quarantine.count(data.evaluated_split)

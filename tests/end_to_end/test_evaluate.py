@@ -19,10 +19,12 @@ from omegaconf import DictConfig, OmegaConf
 from xrayexp import pipeline
 from xrayexp.data.examples import examples_from_table
 from xrayexp.data.phantom import PhantomSource
-from xrayexp.data.report import Finding, Report, parse_report
+from xrayexp.data.report import Finding, Report, parse_report, write_report
 from xrayexp.errors import UserError
-from xrayexp.metrics.samples import ScoredReport, per_sample
-from xrayexp.metrics.structured import structured_metrics
+from xrayexp.metrics.predictions import read_predictions
+from xrayexp.metrics.registry import metrics_of
+from xrayexp.metrics.samples import per_sample
+from xrayexp.metrics.scoring import score
 from xrayexp.models.loading import load_processor
 from xrayexp.settings import Settings
 from xrayexp.tracking.run_folder import RunFolder
@@ -30,7 +32,7 @@ from xrayexp.tracking.summary import TrainingSummary
 
 ROOT = Path(__file__).parents[2]
 Compose = Callable[..., DictConfig]
-FIELDS = {"image_id", "patient_id", "truth", "text", "predicted", "token_ids", "log_probs", "scores"}
+FIELDS = {"image_id", "patient_id", "truth", "truth_text", "text", "predicted", "token_ids", "log_probs", "scores"}
 
 
 @pytest.fixture
@@ -88,7 +90,7 @@ def test_predictions_tell_truth_text_and_scores(trained_run: TrainingSummary, ev
     source = instantiate(OmegaConf.load(trained_run.folder / "config.yaml").data.source, _convert_="all")
     truths = {example.image_id: example for example in examples_from_table(source.table())}
     tokenizer = load_processor("pkg://xrayexp/models/tiny").tokenizer
-    for row in rows:
+    for row, scored in zip(rows, read_predictions(evaluated / "predictions.jsonl"), strict=True):
         assert set(row) == FIELDS
         example = truths[row["image_id"]]
         truth, predicted = report(row["truth"]), report(row["predicted"])
@@ -98,17 +100,15 @@ def test_predictions_tell_truth_text_and_scores(trained_run: TrainingSummary, ev
         assert row["text"] == tokenizer.decode(row["token_ids"], skip_special_tokens=True)
         assert len(row["log_probs"]) == len(row["token_ids"])
         assert all(value <= 0 for value in row["log_probs"])
-        assert row["scores"] == per_sample(ScoredReport(row["image_id"], row["patient_id"], truth, predicted))
+        assert row["truth_text"] == write_report(example.findings)
+        assert row["scores"] == per_sample(scored)
 
 
 def test_metrics_follow_from_the_predictions(evaluated: Path) -> None:
-    scored = []
-    for row in predictions(evaluated):
-        truth = report(row["truth"])
-        assert truth is not None
-        scored.append(ScoredReport(row["image_id"], row["patient_id"], truth, report(row["predicted"])))
-    written = metrics(evaluated)
-    assert written == json.loads(json.dumps(structured_metrics(scored).to_json()))
+    """And from the training images, whose findings are the head here."""
+    written, scored = metrics(evaluated), read_predictions(evaluated / "predictions.jsonl")
+    again = score(scored, metrics_of("structured"), training_shares=dict.fromkeys(written["findings"], 0.5))
+    assert written == json.loads(json.dumps(again.to_json()))
     assert written["images"] == 16
     assert written["bootstrap"] == 1000
     exact = [row["scores"]["exact_match"] for row in predictions(evaluated)]
@@ -158,6 +158,7 @@ WRONG = [
     (["run={run}", "batch_size=1.5"], "batch_size"),
     (["run={run}", "metrics.confidence=2"], "metrics.confidence"),
     (["run={run}", "metrics.seed=-1"], "metrics.seed"),
+    (["run={run}", "metrics.scores.bands.head=7"], "metrics.scores.bands"),
 ]
 
 

@@ -32,7 +32,7 @@ def totals(table: Floats, resamples: int, seed: int) -> Floats:
     return found
 
 
-def share_interval(successes: Floats, trials: Floats, seed: int, resamples: int = 400) -> tuple[float, float]:
+def share_interval(successes: Floats, trials: Floats, seed: int, resamples: int = 200) -> tuple[float, float]:
     """The 95 % interval of sum(successes) / sum(trials), both [patients]."""
     table = np.stack([successes, trials], axis=1)
     draws = means(totals(table, resamples, seed))

@@ -9,13 +9,16 @@ from xrayexp.metrics.base import Definition, Invariant
 from xrayexp.metrics.registry import metrics_of
 
 PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
-DEFINITIONS = [definition for metric in metrics_of("all") for definition in metric.definitions]
+METRICS = metrics_of("all")
+DEFINITIONS = [definition for metric in METRICS for definition in metric.definitions]
 
 
 def sections() -> dict[str, str]:
     """The text under the heading of a metric, on one line; precision, recall and F1 of one kind share a heading."""
-    found = {}
-    for heading, text in re.findall(r"^### (`.*)\n(.*?)(?=^##|\Z)", PAGE.read_text("utf-8"), re.DOTALL | re.MULTILINE):
+    found: dict[str, str] = {}
+    for heading, text in re.findall(
+        r"^### (`[^\n]*)\n(.*?)(?=^##|\Z)", PAGE.read_text("utf-8"), re.DOTALL | re.MULTILINE
+    ):
         found |= {name: " ".join(text.split()) for name in re.findall(r"`(\w+)`", heading)}
     return found
 
@@ -33,3 +36,9 @@ def test_the_page_says_of_each_metric_what_metrics_json_says(metric: Definition)
 
 def test_the_page_has_no_metric_that_is_gone() -> None:
     assert list(sections()) == [definition.name for definition in DEFINITIONS]
+
+
+def test_the_page_says_what_each_metric_needs_and_wraps() -> None:
+    page = " ".join(PAGE.read_text("utf-8").split())
+    told = [told for metric in METRICS for told in (*metric.needs, *([metric.wraps] if metric.wraps else []))]
+    assert [words for words in told if words not in page] == []

@@ -28,7 +28,9 @@ def structured_metrics(reports: list[ScoredReport], bootstrap: int = 100) -> Sco
 
 def scored(*pairs: tuple[str, str]) -> list[ScoredReport]:
     """Names separated by blanks; a patient each."""
-    return [pair(*(side.replace(" ", ",") for side in sides), image=str(i)) for i, sides in enumerate(pairs)]
+    return [
+        pair(truth.replace(" ", ","), predicted.replace(" ", ","), str(i)) for i, (truth, predicted) in enumerate(pairs)
+    ]
 
 
 def test_every_value_is_on_its_line_at_110_columns() -> None:

@@ -243,7 +243,7 @@ class Broken(Metric):
     """Other people's code on a bad day."""
 
     name: ClassVar[str] = "broken"
-    definitions: ClassVar[tuple[Definition, ...]] = ()
+    definitions: tuple[Definition, ...] = ()
 
     def __init__(self, place: str) -> None:
         self.place = place
@@ -325,7 +325,8 @@ class Lengths(Metric):
     """One value that is no sum, and one that does not exist."""
 
     name: ClassVar[str] = "lengths"
-    definitions: ClassVar[tuple[Definition, ...]] = tuple(
+    wraps = "numpy 2.4"
+    definitions: tuple[Definition, ...] = tuple(
         Definition(
             name=name, title=name, averages_over="texts", definition="", weakness="", caution="", undefined="no text"
         )
@@ -340,6 +341,7 @@ class Lengths(Metric):
 def test_a_value_that_is_no_sum_has_no_interval_and_says_why() -> None:
     scores = score([tiny("a", "a"), tiny("b", "b", image="j")], [Lengths()])
     found = scores.to_json()["metrics"]
+    assert scores.to_json()["definitions"]["nothing"]["wraps"] == "numpy 2.4"
     assert found["median_length"]["reason"] == "no interval: it is a median"
     assert found["median_length"]["value"] > 40
     assert found["nothing"] == {"value": None, "low": None, "high": None, "reason": "no text"}
@@ -349,7 +351,7 @@ def test_fractions_have_intervals_too() -> None:
     """Columns need not be counts: those of text metrics are not."""
 
     class Fractions(Lengths):
-        definitions: ClassVar[tuple[Definition, ...]] = Lengths.definitions[:1]
+        definitions: tuple[Definition, ...] = Lengths.definitions[:1]
 
         def measure(self, reports: ReportSet) -> Sums:  # type: ignore[override]
             return Sums(np.array([[0.1, 1.0], [0.7, 1.0], [0.3, 1.0], [0.31, 1.0]]), means)
@@ -362,4 +364,4 @@ def test_fractions_have_intervals_too() -> None:
 
 def test_truth_and_prediction_cannot_be_swapped_unnoticed() -> None:
     with pytest.raises(TypeError):
-        ScoredReport("image", "patient", Report(()), Report((Finding("a"),)))  # type: ignore[misc]
+        ScoredReport("image", "patient", Report(()), Report((Finding("a"),)))  # type: ignore[call-arg]

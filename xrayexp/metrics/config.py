@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from xrayexp.errors import ConfigError
 from xrayexp.metrics.base import Metric
 from xrayexp.metrics.registry import build
+from xrayexp.metrics.samples import ScoredReport
+from xrayexp.metrics.scores import Scores
+from xrayexp.metrics.scoring import missing, score
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -48,3 +55,19 @@ class MetricsSection:
             ConfigError: one cannot be made.
         """
         return build(self.scores)
+
+    def announce_missing(self) -> None:
+        """Tells of metrics that will be left out while there is still time to fetch what they need."""
+        for metric in missing(self.metrics()):
+            log.warning("%s", metric)
+
+    def score(self, reports: Sequence[ScoredReport], training_shares: Mapping[str, float] | None) -> Scores:
+        """Scores reports as the section says; the arguments are those of `scoring.score`."""
+        return score(
+            reports,
+            self.metrics(),
+            training_shares=training_shares,
+            bootstrap=self.bootstrap,
+            confidence=self.confidence,
+            seed=self.seed,
+        )

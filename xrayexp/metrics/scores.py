@@ -95,6 +95,7 @@ class Scores:
         estimates: the values, in the same order and under the same names.
         classes: by metric, such as "findings": its classes by falling support, then by how often they are named, then
             by name.
+        wraps: by value, package and version that computed it; nothing for those of this package.
         left_out: metrics without values; never a 0.
         images: number of reports scored.
         patients: number of patients they belong to.
@@ -107,6 +108,7 @@ class Scores:
     definitions: Mapping[str, Definition]
     estimates: Mapping[str, Estimate]
     classes: Mapping[str, tuple[ClassScore, ...]]
+    wraps: Mapping[str, str]
     left_out: tuple[LeftOut, ...]
     images: int
     patients: int
@@ -152,6 +154,7 @@ class Scores:
                     "range": definition.range,
                     "better": definition.direction,
                 }
+                | ({"wraps": self.wraps[name]} if name in self.wraps else {})
                 for name, definition in self.definitions.items()
             },
         }

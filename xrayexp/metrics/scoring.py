@@ -72,6 +72,7 @@ def score(
         definitions=found.definitions,
         estimates=found.estimates,
         classes=found.classes,
+        wraps=found.wraps,
         left_out=tuple(found.left_out),
         images=len(report_set),
         patients=len(report_set.patients),
@@ -89,11 +90,14 @@ class _Found:
     definitions: dict[str, Definition] = field(default_factory=dict)
     estimates: dict[str, Estimate] = field(default_factory=dict)
     classes: dict[str, tuple[ClassScore, ...]] = field(default_factory=dict)
+    wraps: dict[str, str] = field(default_factory=dict)
     left_out: list[LeftOut] = field(default_factory=list)
 
     def add(self, metric: Metric, estimates: Sequence[Estimate], classes: tuple[ClassScore, ...] | None = None) -> None:
         for definition, estimate in zip(metric.definitions, estimates, strict=True):
             self.definitions[definition.name], self.estimates[definition.name] = definition, estimate
+            if metric.wraps is not None:
+                self.wraps[definition.name] = metric.wraps
         if classes is not None:
             self.classes[metric.name] = classes
 
@@ -114,7 +118,12 @@ def kept_from(metric: Metric, left_out: list[LeftOut]) -> Iterator[None]:
 
 def missing(metrics: Iterable[Metric]) -> list[LeftOut]:
     """The metrics that cannot be computed on this machine as it is, without loading or fetching anything."""
-    return [left_out for metric in metrics if (left_out := _missing(metric)) is not None]
+    found = _Found()
+    for metric in metrics:
+        with found.kept_from(metric):
+            if (left_out := _missing(metric)) is not None:
+                found.left_out.append(left_out)
+    return found.left_out
 
 
 def _missing(metric: Metric) -> LeftOut | None:
