@@ -159,7 +159,11 @@ def _names(paths: Sequence[Path]) -> list[str]:
 
 
 def _json(file: Path) -> dict[str, Any]:
+    """What a file holds; empty where there is none."""
     if not file.exists():
         return {}
-    content: Mapping[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    return dict(content)
+    try:
+        content: Mapping[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        return dict(content)
+    except (ValueError, TypeError) as error:
+        raise DataError(f"{file} cannot be read: {error}") from None

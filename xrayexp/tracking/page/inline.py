@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from html import escape
 
 WIDTH, HEIGHT = 200, 22
@@ -22,8 +23,8 @@ svg.mark .value {{ fill: currentColor; }}
 svg.mark .reference {{ fill: var(--card); stroke: var(--quiet); stroke-width: 2; }}
 svg.mark text {{ font-size: 11px; fill: var(--quiet); font-weight: 400; }}
 .better {{ color: var(--green); }} .worse {{ color: var(--red); }} .unclear, .untested {{ color: var(--quiet); }}
-.run {{ display: inline-flex; align-items: baseline; gap: 6px; overflow-wrap: break-word; }}
-.run i {{ flex: none; width: 10px; height: 10px; border-radius: 50%; border: 2px solid; }}
+.run {{ overflow-wrap: break-word; }}
+.run i {{ display: inline-block; width: 10px; height: 10px; border-radius: 50%; border: 2px solid; margin-right: 6px; }}
 .run.other i {{ background: currentColor; }}
 .run b {{ color: var(--ink); font-weight: 600; }}
 """
@@ -38,7 +39,8 @@ def colour(index: int) -> str:
 def sign(name: str, index: int) -> str:
     """A run's name with its dot: hollow for the reference."""
     kind = "run" if index == 0 else "run other"
-    return f'<span class="{kind}" style="color:var({colour(index)})"><i></i><b>{escape(name)}</b></span>'
+    broken = re.sub(r"([_/.-])", r"\1<wbr>", escape(name))  # names of folders have no blanks to break lines at
+    return f'<span class="{kind}" style="color:var({colour(index)})"><i></i><b>{broken}</b></span>'
 
 
 def interval(value: float, low: float, high: float, limit: float, verdict: str) -> str:
