@@ -120,7 +120,7 @@ def missing(metrics: Iterable[Metric]) -> list[LeftOut]:
     """The metrics that cannot be computed on this machine as it is, without loading or fetching anything."""
     found = _Found()
     for metric in metrics:
-        with found.kept_from(metric):
+        with kept_from(metric, found.left_out):
             if (left_out := _missing(metric)) is not None:
                 found.left_out.append(left_out)
     return found.left_out
