@@ -20,7 +20,7 @@ VERSION = "__version__"  # of the package itself
 # Room -> the rooms and the modules of other rooms that it may import.
 ARROWS: dict[str, set[str]] = {
     "data": set(),
-    "metrics": {"data.report", "data.hierarchy", "data.boxes", "data.overlap"},
+    "metrics": {"data.report", "data.hierarchy", "data.boxes", "data.observations", "data.overlap"},
     "models": set(),
     "adapters": {"models"},
     "training": {"data", "models", "adapters", "metrics", "tracking.examples"},

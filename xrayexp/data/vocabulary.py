@@ -8,7 +8,7 @@ which nothing is left says of these labels what 'normal' says.
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,30 +27,40 @@ class Vocabulary:
 
     Attributes:
         name_of: label, as the data set writes it, to its name here; labels that are left out are missing.
-        broader: PadChest's name to the name of the label that it falls under; a label's own name is in it.
+        left_out: labels of the data set that have none.
+        broader: PadChest's name to the names of the labels that it falls under; a label's own name is in it.
     """
 
     name_of: Mapping[str, str]
-    broader: Mapping[str, str]
+    left_out: frozenset[str]
+    broader: Mapping[str, tuple[str, ...]]
 
     @classmethod
-    def of(cls, data: str, labels: Iterable[str] | None = None) -> Vocabulary:
+    def of(cls, data: str) -> Vocabulary:
         """The vocabulary of a data set.
 
         Args:
             data: a value of the table's column `data`.
-            labels: those that are used; None for all.
         """
         with TABLE.open(encoding="utf-8", newline="") as file:
-            rows = [row for row in csv.DictReader(file) if row["data"] == data and row["name"]]
-        wanted = None if labels is None else set(labels)
-        rows = [row for row in rows if wanted is None or row["label"] in wanted]
-        broader = {
-            narrow: row["name"]
-            for row in rows
-            for narrow in (row["name"], *filter(None, row["padchest"].split(SEPARATOR)))
-        }
-        return cls({row["label"]: row["name"] for row in rows}, broader)
+            rows = [row for row in csv.DictReader(file) if row["data"] == data]
+        names = {row["label"]: (row["name"], *row["padchest"].split(SEPARATOR)) for row in rows if row["name"]}
+        return cls.of_labels(names, frozenset(row["label"] for row in rows if not row["name"]))
+
+    @classmethod
+    def of_labels(cls, labels: Mapping[str, Sequence[str]], left_out: frozenset[str] = frozenset()) -> Vocabulary:
+        """The vocabulary of some labels.
+
+        Args:
+            labels: the names of each: first its own here, then PadChest's others that fall under it.
+            left_out: labels of the data set that have no name here.
+        """
+        broader: dict[str, dict[str, None]] = {}
+        for own, *others in labels.values():
+            for narrow in filter(None, (own, *others)):
+                broader.setdefault(narrow, {})[own] = None
+        name_of = {label: own for label, (own, *_) in labels.items()}
+        return cls(name_of, left_out, {narrow: tuple(names) for narrow, names in broader.items()})
 
     def named(self, label: str, where: str) -> str | None:
         """The name of a label; None for one that is left out.
@@ -60,7 +70,7 @@ class Vocabulary:
         """
         if label in self.name_of:
             return self.name_of[label]
-        if label in _all_labels():
+        if label in self.left_out:
             return None
         raise DataError(f"{where}: unknown label '{label}'; known are {', '.join(sorted(self.name_of))}")
 
@@ -71,12 +81,7 @@ class Vocabulary:
             report: in PadChest's names.
             unknown: names of labels that are uncertain for its image, of which nothing is scored.
         """
-        names = [self.broader.get(finding.name) for finding in report.findings]
-        kept = dict.fromkeys(name for name in names if name is not None and name not in unknown)
+        names = (name for finding in report.findings for name in self.broader.get(finding.name, ()))
+        kept = dict.fromkeys(name for name in names if name not in unknown)
         findings = tuple(Finding(name) for name in kept if name != NORMAL)
         return Report(findings or (Finding(NORMAL),))
-
-
-def _all_labels() -> frozenset[str]:
-    with TABLE.open(encoding="utf-8", newline="") as file:
-        return frozenset(row["label"] for row in csv.DictReader(file))

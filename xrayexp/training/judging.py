@@ -73,5 +73,5 @@ class Judge:
         """Boxes under the names of the data set's labels; those that no label covers are left out."""
         if self.vocabulary is None:
             return drawn
-        named = [(self.vocabulary.broader.get(box.finding), box) for box in drawn]
-        return tuple(replace(b, finding=name) for name, b in named if name is not None and name not in example.unknown)
+        named = ((name, box) for box in drawn for name in self.vocabulary.broader.get(box.finding, ()))
+        return tuple(replace(box, finding=name) for name, box in named if name not in example.unknown)

@@ -16,12 +16,13 @@ from xrayexp.data.boxes import FindingBox, TrueBoxes
 from xrayexp.data.checks import test_set_folder as folder_check
 from xrayexp.data.examples import BoxedSource, examples_from_table
 from xrayexp.data.external.chexpert import CheXpertSource
-from xrayexp.data.external.chexpert_labels import LABELS
+from xrayexp.data.external.chexpert_labels import Protocol
 from xrayexp.data.external.mimic import MIMICSource
 from xrayexp.data.external.nih import NIHSource
 from xrayexp.data.external.padchest_gr import PadChestGRSource
 from xrayexp.data.external.test_set import TestSet
 from xrayexp.data.external.vindr import VinDrSource
+from xrayexp.data.observations import OBSERVATIONS, read_observations
 from xrayexp.data.report import NORMAL, Finding, Report
 from xrayexp.data.selection import read_identifiers
 from xrayexp.data.vocabulary import TABLE, Vocabulary
@@ -85,6 +86,15 @@ def test_vindrs_test_set_is_a_consensus(vindr: Path) -> None:
     source = VinDrSource(str(vindr), labels="test")
     assert findings(source) == {"two": ["nodule"], "normal": [NORMAL]}
     assert source.boxes("two") == TrueBoxes((FindingBox("nodule", (0, 0, 9, 8)),))
+
+
+def test_vindrs_rarer_labels_are_left_out(vindr: Path) -> None:
+    """PhysioNet's files have 22 labels, Kaggle's 14."""
+    labels = (("two", "Cardiomegaly"), ("two", "Edema"), ("cyst", "Lung cyst"))
+    rows = [f"{image},{reader},{label},0,0,9,9" for image, label in labels for reader in ("R1", "R2", "R3")]
+    head = "image_id,rad_id,class_name,x_min,y_min,x_max,y_max"
+    (vindr / "train.csv").write_text("\n".join([head, *rows]), encoding="utf-8")
+    assert findings(VinDrSource(str(vindr))) == {"two": ["cardiomegaly"]}
 
 
 def test_boxes_need_the_images_original_size(vindr: Path) -> None:
@@ -202,13 +212,13 @@ def test_padchest_gr_without_patients_has_no_splits(padchest_gr: Path) -> None:
 
 
 def label_row(**cells: str) -> list[str]:
-    return [cells.get(label.replace(" ", "_"), "") for label in LABELS]
+    return [cells.get(label.replace(" ", "_"), "") for label in OBSERVATIONS]
 
 
 @pytest.fixture
 def chexpert(tmp_path: Path) -> Path:
     rows = [
-        ["Path", "Sex", "Age", "Frontal/Lateral", "AP/PA", *LABELS],
+        ["Path", "Sex", "Age", "Frontal/Lateral", "AP/PA", *OBSERVATIONS],
         ["CheXpert-v1.0-small/valid/patient64541/study1/view1_frontal.jpg", "Male", "73", "Frontal", "AP",
          *label_row(Edema="1.0", Cardiomegaly="-1.0", Support_Devices="1.0", Pneumonia="0.0")],
         ["CheXpert-v1.0-small/valid/patient64542/study1/view1_frontal.jpg", "Male", "73", "Frontal", "PA",
@@ -248,7 +258,7 @@ def test_chexperts_protocols(chexpert: Path, options: dict[str, Any], stated: li
 def test_mimics_test_split(tmp_path: Path) -> None:
     with (tmp_path / "mimic-cxr-2.0.0-chexpert.csv").open("w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows(
-            [["subject_id", "study_id", *LABELS], ["10000032", "50414267", *label_row(Pleural_Effusion="1.0")],
+            [["subject_id", "study_id", *OBSERVATIONS], ["10000032", "50414267", *label_row(Pleural_Effusion="1.0")],
              ["10000033", "50414268", *label_row(Atelectasis="-1.0")]]
         )  # fmt: skip
     (tmp_path / "mimic-cxr-2.0.0-split.csv").write_text(
@@ -346,18 +356,30 @@ def test_every_name_is_padchests_and_falls_under_one_label() -> None:
 
 
 def test_a_report_is_restated_in_the_labels_of_a_data_set() -> None:
-    vocabulary = Vocabulary.of("chexpert")
+    vocabulary = Protocol(14, "ones").vocabulary
     report = Report((Finding("laminar atelectasis", ("left",)), Finding("atelectasis"), Finding("scoliosis")))
     assert vocabulary.restated(report) == Report((Finding("atelectasis"),))
     assert vocabulary.restated(Report((Finding("scoliosis"),))) == Report((Finding(NORMAL),))
     assert vocabulary.restated(report, unknown=frozenset({"atelectasis"})) == Report((Finding(NORMAL),))
     assert vocabulary.restated(Report((Finding(NORMAL),))) == Report((Finding(NORMAL),))
-    five = Vocabulary.of("chexpert", ["Edema", "No Finding"])
+    five = Protocol(5, "ones").vocabulary
     assert five.restated(Report((Finding("hilar congestion"), Finding("nodule")))) == Report(
         (Finding("pulmonary edema"),)
     )
+    both = Report((Finding("pneumothorax"), Finding("pleural effusion")))
+    assert vocabulary.restated(Report((Finding("hydropneumothorax"),))) == both
+
+
+def test_an_observation_has_a_name_that_falls_under_it_alone() -> None:
+    broader = Protocol(14, "ones").vocabulary.broader
+    table = read_observations()
+    assert {labels[0]: broader[labels[0]] for labels in table.values()} == {
+        labels[0]: (labels[0],) for labels in table.values()
+    }
 
 
 def test_unknown_labels_are_refused() -> None:
     with pytest.raises(DataError, match="Cardiomegalia"):
         Vocabulary.of("vindr").named("Cardiomegalia", "train.csv")
+    with pytest.raises(DataError, match="Hernia"):  # NIH's
+        Vocabulary.of("vindr").named("Hernia", "train.csv")

@@ -6,18 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from xrayexp.data.external.test_set import number
+from xrayexp.data.observations import FIVE, NO_FINDING, OBSERVATIONS, read_observations
 from xrayexp.data.report import NORMAL, Finding
 from xrayexp.data.vocabulary import Vocabulary
 from xrayexp.errors import ConfigError, DataError
 
-LABELS = (
-    "No Finding", "Enlarged Cardiomediastinum", "Cardiomegaly", "Lung Opacity", "Lung Lesion", "Edema", "Consolidation",
-    "Pneumonia", "Atelectasis", "Pneumothorax", "Pleural Effusion", "Pleural Other", "Fracture", "Support Devices",
-)  # fmt: skip
-COMPETITION = ("Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Pleural Effusion")
-"""The five of CheXpert's competition (Irvin et al. 2019), and of CheXbert's top-5 F1."""
-
-CLASSES = {5: COMPETITION, 14: LABELS}
+CLASSES = {5: FIVE, 14: OBSERVATIONS}
 UNCERTAIN = ("ones", "zeros", "ignore")
 
 
@@ -39,7 +33,8 @@ class Protocol:
         if uncertain not in UNCERTAIN:
             raise ConfigError([f"data.source.uncertain must be one of {', '.join(UNCERTAIN)}, not '{uncertain}'"])
         self.classes, self.uncertain = CLASSES[classes], uncertain
-        self.vocabulary = Vocabulary.of("chexpert", [*self.classes, "No Finding"])
+        labels = {label: names for label, names in read_observations().items() if label in self.classes}
+        self.vocabulary = Vocabulary.of_labels({NO_FINDING: (NORMAL,)} | labels)
 
     def findings(self, row: Mapping[Any, Any], where: str) -> tuple[tuple[Finding, ...], frozenset[str]]:
         """What a row states, and the names of the labels that are to be ignored.

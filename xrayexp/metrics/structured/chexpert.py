@@ -7,22 +7,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from xrayexp.errors import ConfigError
+from xrayexp.data.observations import FIVE, NO_FINDING, OBSERVATIONS, SUPPORT_DEVICES, TABLE, read_observations
 from xrayexp.metrics.base import Classes, Definition, Floats, Invariant, Metric, Sums
 from xrayexp.metrics.formulas import blocks, class_mean, precision_recall_f1
 from xrayexp.metrics.report_set import ReportSet
 from xrayexp.metrics.structured.rows import Part, row
-from xrayexp.metrics.tables import read_table, table_path
 
-TABLE = "chexpert.yaml"
-NO_FINDING, SUPPORT_DEVICES = "No Finding", "Support Devices"
-OBSERVATIONS = (
-    NO_FINDING, "Enlarged Cardiomediastinum", "Cardiomegaly", "Lung Lesion", "Lung Opacity", "Edema", "Consolidation",
-    "Pneumonia", "Atelectasis", "Pneumothorax", "Pleural Effusion", "Pleural Other", "Fracture", SUPPORT_DEVICES,
-)  # fmt: skip
-"""Irvin et al., CheXpert (AAAI 2019), in its order."""
-FIVE = ("Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Pleural Effusion")
-"""Of the competition, and of F1CheXbert's "top 5"."""
 _FIVE_COLUMNS = np.array([OBSERVATIONS.index(name) for name in FIVE])
 _WHAT = ("true", "named", "true or named")
 _WEAKNESS = (
@@ -70,21 +60,17 @@ class CheXpert(Metric):
         file: a YAML of observations, each with its list of PadChest labels; None for the table of this package.
 
     Raises:
-        ConfigError: the file lacks an observation or has an unknown one.
+        DataError: the file cannot be read.
+        ConfigError: it lacks an observation or has an unknown one.
     """
 
     name: ClassVar[str] = "chexpert"
     definitions = _definitions()
 
     def __init__(self, file: str | None = None) -> None:
-        path = Path(file) if file else table_path(TABLE)
-        table = read_table(path)
-        expected = set(OBSERVATIONS) - {NO_FINDING}
-        if wrong := expected ^ set(table):
-            raise ConfigError([f"{path}: has to list CheXpert's observations but {NO_FINDING}; see {sorted(wrong)}"])
         self.observations: dict[str, list[str]] = {}  # of every PadChest label
-        for observation, labels in table.items():
-            for label in labels or ():
+        for observation, labels in read_observations(Path(file) if file else TABLE).items():
+            for label in labels:
                 self.observations.setdefault(label, []).append(observation)
 
     def measure(self, reports: ReportSet) -> Sums:
