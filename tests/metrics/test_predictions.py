@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,9 +14,10 @@ import torch
 from torch.multiprocessing.spawn import spawn
 
 from tests.metrics.report_cases import pair, random_reports
+from xrayexp.data.boxes import FindingBox, TrueBoxes
 from xrayexp.errors import DataError
 from xrayexp.metrics.collected import CollectedReports
-from xrayexp.metrics.predictions import prediction_row, read_predictions
+from xrayexp.metrics.predictions import finding_boxes, prediction_row, read_predictions
 from xrayexp.metrics.samples import ScoredReport
 
 BABBLE = replace(pair("nódulo @ä, b", None, image='"quoted"'), predicted_text="a\u2028line\u0085break\n\r\x0c")
@@ -27,6 +29,28 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     rows = [prediction_row(report) | {"token_ids": [1, 2]} for report in REPORTS]
     file.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
     assert read_predictions(file) == REPORTS
+
+
+def test_boxes_are_read_back_as_they_were(tmp_path: Path) -> None:
+    """Even a sliver that was left at the image's edge."""
+    boxes = (FindingBox("nodule", (0.0, 1 / 3, 0.004, 7.1), 0.5),)
+    report = replace(REPORTS[0], true_boxes=TrueBoxes(boxes[:0], frozenset({"mass"})), predicted_boxes=boxes)
+    file = tmp_path / "predictions.jsonl"
+    file.write_text(json.dumps(prediction_row(report)))
+    assert read_predictions(file) == [report]
+
+
+@pytest.mark.parametrize("values", [{"box": [0, 0, 1e999, 1]}, {"box": [0, 0, 1, 1], "score": math.nan}])
+def test_boxes_without_end_are_refused(values: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="finite"):
+        finding_boxes([{"finding": "nodule"} | values])
+
+
+def test_an_image_stands_once_in_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "predictions.jsonl"
+    file.write_text(2 * f"{json.dumps(prediction_row(REPORTS[0]))}\n")
+    with pytest.raises(DataError, match=f"line 2: image {REPORTS[0].image_id} has a prediction already"):
+        read_predictions(file)
 
 
 def test_lines_of_earlier_versions_have_no_true_text(tmp_path: Path) -> None:

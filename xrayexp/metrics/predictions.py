@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -45,20 +46,23 @@ def read_predictions(file: Path) -> list[ScoredReport]:
     """The predictions of a file, in its order.
 
     Raises:
-        DataError: it cannot be read, or a line is no prediction.
+        DataError: it cannot be read, a line is no prediction, or an image stands there twice.
     """
     try:
         # str.splitlines would cut at U+2028 and its kind, which a model may write.
         lines = file.read_text(encoding="utf-8").removesuffix("\n").split("\n")
     except OSError as error:
         raise DataError(f"{file}: cannot be read ({error.strerror})") from error
-    found = []
+    found: dict[str, ScoredReport] = {}
     for number, line in enumerate(lines if lines != [""] else [], start=1):
         try:
-            found.append(scored_report(json.loads(line)))
+            report = scored_report(json.loads(line))
         except (ValueError, KeyError, TypeError) as error:
             raise DataError(f"{file}, line {number}: is no prediction ({type(error).__name__}: {error})") from error
-    return found
+        if report.image_id in found:
+            raise DataError(f"{file}, line {number}: image {report.image_id} has a prediction already")
+        found[report.image_id] = report
+    return list(found.values())
 
 
 def _boxes(scored: ScoredReport) -> dict[str, Any]:
@@ -69,8 +73,7 @@ def _boxes(scored: ScoredReport) -> dict[str, Any]:
         found["true_boxes"] = {"boxes": drawn, "unboxed": sorted(scored.true_boxes.unboxed)}
     if scored.predicted_boxes is not None:
         found["boxes"] = [
-            {"finding": b.finding, "box": [round(n, 2) for n in b.box], "score": b.score}
-            for b in scored.predicted_boxes
+            {"finding": box.finding, "box": list(box.box), "score": box.score} for box in scored.predicted_boxes
         ]
     return found
 
@@ -83,14 +86,17 @@ def finding_boxes(rows: Sequence[Mapping[str, Any]]) -> tuple[FindingBox, ...]:
     """Of a line's boxes.
 
     Raises:
-        KeyError, TypeError, ValueError: one is no finding with a box of four numbers.
+        KeyError, TypeError, ValueError: one is no finding with a box of four finite numbers.
     """
     found = []
     for row in rows:
         y0, x0, y1, x1 = (float(number) for number in row["box"])
+        score = float(row.get("score", 1.0))
+        if not all(map(math.isfinite, (y0, x0, y1, x1, score))):
+            raise ValueError(f"a box and its score are finite numbers, not {row['box']} and {score}")
         if not (y0 < y1 and x0 < x1):
             raise ValueError(f"a box is y0, x0, y1, x1 with y0 < y1 and x0 < x1, not {row['box']}")
-        found.append(FindingBox(str(row["finding"]), (y0, x0, y1, x1), float(row.get("score", 1.0))))
+        found.append(FindingBox(str(row["finding"]), (y0, x0, y1, x1), score))
     return tuple(found)
 
 
