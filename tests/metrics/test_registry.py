@@ -37,6 +37,12 @@ def test_null_switches_a_metric_off_and_arguments_arrive() -> None:
     assert "at least 20 %" in bands.definitions[0].definition
 
 
+def test_two_metrics_with_one_name_are_refused() -> None:
+    twice = {key: {"_target_": f"{STRUCTURED}.micro.Micro"} for key in ("micro", "again")}
+    with pytest.raises(ConfigError, match="2 metrics give a value 'micro_f1'"):
+        build(twice)
+
+
 @pytest.mark.parametrize(
     "target, message",
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -35,6 +36,12 @@ def build(chosen: Mapping[str, Mapping[str, Any] | None]) -> tuple[Metric, ...]:
             made.append(metric)
         else:
             problems.append(f"metrics.scores.{key}: is no metric, but {type(metric).__name__}")
+    times = Counter(definition.name for metric in made for definition in metric.definitions)
+    problems += [
+        f"metrics.scores: {n} metrics give a value '{name}': leave out all but one"
+        for name, n in times.items()
+        if n > 1
+    ]
     if problems:
         raise ConfigError(problems)
     return tuple(made)
