@@ -159,6 +159,16 @@ def test_another_checkpoint_of_the_same_run(runs: Path, tmp_path: Path) -> None:
     assert "0.125" in text
 
 
+def test_evaluations_of_one_run_on_other_data_have_names(runs: Path, tmp_path: Path) -> None:
+    shutil.copytree(runs / "good", tmp_path / "run")
+    for folder in ("padchest_gr", "padchest_gr_none"):
+        shutil.copytree(tmp_path / "run" / "evaluation" / "test", tmp_path / "run" / "evaluation" / folder)
+    found = find_evaluated([str(path) for path in sorted((tmp_path / "run" / "evaluation").iterdir())], "test")
+    assert [(one.name, one.checkpoint) for one in found] == [
+        ("run (padchest_gr)", "best"), ("run (padchest_gr_none)", "none"), ("run", "best"),
+    ]  # fmt: skip
+
+
 def test_images_that_are_not_here(runs: Path, tmp_path: Path) -> None:
     """The page says so, and shows the rest."""
     shutil.copytree(runs / "good" / "evaluation" / "test", tmp_path / "alone")

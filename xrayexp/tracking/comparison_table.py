@@ -22,9 +22,9 @@ def comparison_table(view: View) -> RenderableType:
     """What the page says, without its figures; precision and recall are on the page."""
     numbers = view.comparison
     parts: list[RenderableType] = [
-        f"{numbers.images:,} images of {numbers.patients:,} patients that all runs share, {view.split} split"
+        Text(f"{numbers.images:,} images of {numbers.patients:,} patients that all runs share, {view.split} split")
     ]
-    parts += [f"left out of {name}: {count:,} images" for name, count in numbers.dropped.items() if count]
+    parts += [Text(f"left out of {name}: {count:,} images") for name, count in numbers.dropped.items() if count]
     parts += [Text(f"warning: {warning}", style="yellow") for warning in view.warnings]
     for run in view.others:
         parts += [Text(), *_of_run(view, run)]

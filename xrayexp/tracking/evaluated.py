@@ -21,7 +21,7 @@ from xrayexp.tracking.run_folder import RunFolder
 log = logging.getLogger(__name__)
 
 PREDICTIONS = "predictions.jsonl"
-BEST = "best"
+BEST, OTHERS = "best", ("last", "none")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +93,9 @@ def find_evaluated(places: Sequence[str], split: str) -> list[Evaluated]:
     evaluated = []
     for (folder, run), name in zip(runs.items(), names, strict=True):
         checkpoint = "" if run is None else _checkpoint(folder)
-        shown = name if checkpoint in ("", BEST) else f"{name} ({checkpoint})"
-        evaluated.append(Evaluated(shown, folder, run, checkpoint))
+        # "none" of test_none; "vindr" of a run's evaluation on other data.
+        beside = "" if run is None else folder.name.removeprefix(split).removeprefix("_")
+        evaluated.append(Evaluated(f"{name} ({beside})" if beside else name, folder, run, checkpoint))
     return evaluated
 
 
@@ -147,8 +148,9 @@ def _below(path: Path, split: str) -> list[Path]:
 
 
 def _checkpoint(folder: Path) -> str:
-    """SPLIT_CHECKPOINT, or SPLIT alone for the best."""
-    return folder.name.partition("_")[2] or BEST
+    """SPLIT_CHECKPOINT, or SPLIT alone for the best; the name of a data set, such as padchest_gr, stands for SPLIT."""
+    last = folder.name.rpartition("_")[2]
+    return last if last in OTHERS else BEST
 
 
 def _names(paths: Sequence[Path]) -> list[str]:
