@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xrayexp.data.answers import PHRASES, AnswerForm, EnglishReport, MedGemmaBoxes, NameList, ReportForm
-from xrayexp.data.report import Finding, write_report
+from xrayexp.data.report import Finding, Report, write_report
 from xrayexp.errors import DataError
 
 NAMES = ("cardiomegaly", "effusion", "pleural effusion", "nodule", "pneumothorax")
@@ -66,6 +66,11 @@ def test_boxes_with_labels_in_other_words() -> None:
     assert reading.boxes is not None
     assert reading.boxes.labels == ("pleural effusion", "mass")
     assert names(MedGemmaBoxes(), "[]") == ["normal"]
+    text = json.dumps(
+        [{"box_2d": [0, 0, 5, 5], "label": label} for label in ("Massive haze", "abnormal hilum", "Masses")]
+    )
+    found = MedGemmaBoxes().read(text, ("mass", "normal")).report
+    assert found == Report((Finding("massive haze"), Finding("abnormal hilum"), Finding("mass")))
     assert names(MedGemmaBoxes(), "Nothing.") is None
 
 

@@ -146,8 +146,13 @@ class MedGemmaBoxes:
         answer = parse_box_answer(text)
         if answer is None:
             return Reading(None)
-        known = sorted(names, key=len, reverse=True)
-        labels = tuple(next((name for name in known if name in label), label) for label in answer.labels)
+        # Whole words: "massive" is no mass, and what is abnormal not normal.
+        known = [
+            (name, re.compile(rf"\b{re.escape(name)}(?:e?s)?\b"))
+            for name in sorted(names, key=len, reverse=True)
+            if name != NORMAL
+        ]
+        labels = tuple(next((name for name, words in known if words.search(label)), label) for label in answer.labels)
         findings = tuple(Finding(name) for name in dict.fromkeys(labels)) or (Finding(NORMAL),)
         return Reading(Report(findings), BoxAnswer(labels, answer.values, answer.malformed))
 
