@@ -49,7 +49,7 @@ from xrayexp.tracking.loggers import log_adapter, log_facts, log_summary, tracke
 from xrayexp.tracking.record import recorded
 from xrayexp.tracking.run_folder import RunFolder, write_json
 from xrayexp.tracking.summary import EvaluationSummary, TrainingSummary
-from xrayexp.training.accuracy_gate import AccuracyGate
+from xrayexp.training.accuracy_gate import verdict_of
 from xrayexp.training.callbacks import BestAdapter, FitTime, PredictionWriter
 from xrayexp.training.checkpoint import AtomicCheckpointIO, ExactCheckpoint, latest_checkpoint
 from xrayexp.training.feature_store import feature_store
@@ -255,8 +255,7 @@ def _judge(data: ReportDataModule) -> Judge:
 def _write_splits(run: RunFolder, data: ReportDataModule) -> None:
     """Who is in which split, and how evenly the findings are spread; a resumed run keeps what it was started with."""
     if not run.splits_file.exists():
-        data.partition.rows.to_parquet(run.splits_file, index=False, compression="zstd")
-        data.partition.balance.to_csv(run.balance_file, index=False)
+        data.partition.write(run.splits_file, run.balance_file)
 
 
 def _base_model(settings: Settings) -> PreTrainedModel:
@@ -354,7 +353,7 @@ def _fit(
         halved=tuple(module.halved),
         synthetic_share=data.partition.synthetic_share,
         broken_images=len(data.quarantine),
-        not_good=_verdict(trainer),
+        not_good=verdict_of(trainer),
         peak_memory_gib=peak_memory_gib(settings.trainer.device),
     )
 
@@ -363,12 +362,6 @@ def _callback(trainer: L.Trainer, kind: type[CallbackT]) -> CallbackT:
     """The trainer's callback of one kind."""
     [found] = [callback for callback in trainer.callbacks if isinstance(callback, kind)]  # type: ignore[attr-defined]
     return found
-
-
-def _verdict(trainer: L.Trainer) -> str | None:
-    """Why an accuracy gate does not call the run good."""
-    verdicts = [c.verdict for c in trainer.callbacks if isinstance(c, AccuracyGate)]  # type: ignore[attr-defined]
-    return next((verdict for verdict in verdicts if verdict), None)
 
 
 def _test(

@@ -17,6 +17,8 @@ from xrayexp.data.synthetic import synthetic_rows
 from xrayexp.errors import DataError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from xrayexp.data.config import DataSection
     from xrayexp.data.examples import Source
 
@@ -46,6 +48,11 @@ class Partition:
         """Of the training images."""
         training = self.examples[TRAIN]
         return sum(example.provenance is not None for example in training) / len(training)
+
+    def write(self, rows: Path, balance: Path) -> None:
+        """Writes both tables: who is in which split as Parquet, how evenly the findings are spread as CSV."""
+        self.rows.to_parquet(rows, index=False, compression="zstd")
+        self.balance.to_csv(balance, index=False)
 
 
 def partition(section: DataSection, source: Source, synthetic: Source | None) -> Partition:
