@@ -193,7 +193,7 @@ def _asked(request: Request, data: TestData, quarantine: Quarantine) -> Iterator
         if readable:
             answers = asker.ask([image for _, image in readable])
             for (example, _), answer in zip(readable, answers, strict=True):
-                yield data.judge.scored(example, answer.text), answer
+                yield data.judge.answered(example, answer), answer
 
 
 def _images(

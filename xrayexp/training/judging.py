@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from xrayexp.data.boxes import FindingBox
     from xrayexp.data.examples import Example, Source
     from xrayexp.data.preprocessing import PreprocessingSection
+    from xrayexp.training.generation import Generated
 
 
 class Judge:
@@ -35,8 +36,25 @@ class Judge:
         self.source, self.form, self.preprocessing, self.names = source, form, preprocessing, tuple(names)
         self.vocabulary = vocabulary_of(source)
 
+    def answered(self, example: Example, answer: Generated) -> ScoredReport:
+        """A model's answer beside its truth, with the probability that each finding's name was written."""
+        scored, spans = self.scored(example, answer.text), self.form.read(answer.text, self.names).spans
+        if spans is None:
+            return scored
+        return replace(scored, confidence=self._restated({n: answer.probability(*s) for n, s in spans.items()}))
+
+    def _restated(self, confidence: dict[str, float]) -> dict[str, float]:
+        """Under the names of the data set's labels; of several names that a label covers, the surest."""
+        if self.vocabulary is None:
+            return confidence
+        found: dict[str, float] = {}
+        for name, probability in confidence.items():
+            if (label := self.vocabulary.broader.get(name)) is not None:
+                found[label] = max(probability, found.get(label, 0.0))
+        return found
+
     def scored(self, example: Example, text: str) -> ScoredReport:
-        """An answer beside its truth."""
+        """An answer of which nothing but the text is known beside its truth."""
         reading = self.form.read(text, self.names)
         scored = self.stated(example, reading.report, text)
         return (

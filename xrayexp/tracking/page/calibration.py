@@ -10,7 +10,7 @@ from xrayexp.webpage import Raw, section
 
 
 def section_of(view: View) -> str:
-    """A curve for every run whose metrics.json has `calibration`: {ece, bins: [{probability, observed, count}]}."""
+    """A curve for every run whose findings have probabilities."""
     runs = [(index, run.name, run.calibration) for index, run in enumerate(view.runs) if run.calibration is not None]
     if not runs:
         return ""
