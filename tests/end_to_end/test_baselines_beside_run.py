@@ -9,7 +9,9 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
+from hydra.utils import instantiate
 from omegaconf import DictConfig
 from rich.console import Console
 
@@ -64,10 +66,8 @@ def test_all_stand_beside_the_run_on_the_same_images(run: Path, table: BaselineT
 
 
 def test_baselines_say_what_the_training_split_says(run: Path, table: BaselineTable, cfg: DictConfig) -> None:
-    import pandas as pd
-
     splits = pd.read_parquet(RunFolder(run).splits_file).set_index("ImageID")["split"]
-    source = PhantomSource(patients=cfg.data.source.patients)
+    source = instantiate(cfg.data.source, _convert_="all")
     training = [e for e in examples_from_table(source.table()) if splits.get(e.image_id) == "train"]
     assert len(training) == 64
     times = Counter(example.findings for example in training)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from xrayexp.errors import ConfigError, UserError
+from xrayexp.errors import ConfigError
 
 if TYPE_CHECKING:
     from xrayexp.baselines.base import Baseline
@@ -47,8 +47,9 @@ class BaselineSection:
             try:
                 made[name] = instantiate(target, _convert_="all")
             except (InstantiationException, TypeError) as error:
-                cause = error.__cause__ if isinstance(error.__cause__, UserError) else error
-                problems.append(f"baseline.methods.{name}: {str(cause).partition(chr(10))[0]}")
+                cause = error.__cause__ or error  # Hydra wraps what the baseline said itself
+                told = cause.problems if isinstance(cause, ConfigError) else [str(cause).partition("\n")[0]]
+                problems += [f"baseline.methods.{name}: {words}" for words in told]
                 continue
             if not hasattr(made[name], "answers"):
                 problems.append(f"baseline.methods.{name}: is no baseline, but {type(made[name]).__name__}")
