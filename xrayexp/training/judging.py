@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -41,17 +41,17 @@ class Judge:
         scored, spans = self.scored(example, answer.text), self.form.read(answer.text, self.names).spans
         if spans is None:
             return scored
-        return replace(scored, confidence=self._restated({n: answer.probability(*s) for n, s in spans.items()}))
+        return self.with_confidence(scored, {name: answer.probability(*span) for name, span in spans.items()})
 
-    def _restated(self, confidence: dict[str, float]) -> dict[str, float]:
-        """Under the names of the data set's labels; of several names that a label covers, the surest."""
+    def with_confidence(self, scored: ScoredReport, confidence: Mapping[str, float]) -> ScoredReport:
+        """The same with probabilities by finding; of several findings that a label covers, that of the surest."""
         if self.vocabulary is None:
-            return confidence
+            return replace(scored, confidence=dict(confidence))
         found: dict[str, float] = {}
         for name, probability in confidence.items():
             if (label := self.vocabulary.broader.get(name)) is not None:
                 found[label] = max(probability, found.get(label, 0.0))
-        return found
+        return replace(scored, confidence=found)
 
     def scored(self, example: Example, text: str) -> ScoredReport:
         """An answer of which nothing but the text is known beside its truth."""
