@@ -21,6 +21,7 @@ VERSION = "__version__"  # of the package itself
 ARROWS: dict[str, set[str]] = {
     "data": set(),
     "metrics": {"data.report", "data.hierarchy", "data.boxes", "data.observations", "data.overlap"},
+    "baselines": {"data"},
     "models": set(),
     "adapters": {"models"},
     "training": {"data", "models", "adapters", "metrics", "tracking.examples"},

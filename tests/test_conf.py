@@ -13,6 +13,7 @@ import pytest
 from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
+from xrayexp.baselines.config import BaselineSection
 from xrayexp.config import config_dir, parse_section
 from xrayexp.data.prompt import PromptSection
 from xrayexp.settings import Settings
@@ -30,7 +31,10 @@ COMPANIONS = {
     ("adapter", "c3a"): ["quantization=none"],
     ("curriculum/difficulty", "model_loss"): ["curriculum.difficulty.losses=losses.csv"],
 }
-OF_EVALUATION = {"prompt"}  # groups that only evaluate.py has
+OF_EVALUATION: dict[str, type[Any]] = {
+    "prompt": PromptSection,
+    "baseline": BaselineSection,
+}  # groups that only evaluate.py has
 HYDRAS_OWN = {"_target_", "_partial_", "_convert_", "_recursive_", "_args_"}
 
 
@@ -74,7 +78,7 @@ def test_it_composes_into_settings(chosen: Compose, group: str, option: str) -> 
     cfg = chosen(group, option)
     if group in OF_EVALUATION:
         problems: list[str] = []
-        assert parse_section(cfg, group, PromptSection, problems) is not None
+        assert parse_section(cfg, group, OF_EVALUATION[group], problems) is not None
         assert problems == []
         return
     section: Any = Settings.from_config(cfg).cfg

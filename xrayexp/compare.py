@@ -14,9 +14,11 @@ from xrayexp.data.report import Report
 from xrayexp.errors import ConfigError, DataError
 from xrayexp.metrics.base import Metric
 from xrayexp.metrics.comparison import Comparison, Difference, compare_runs
-from xrayexp.metrics.pairing import pair
+from xrayexp.metrics.confidence.calibration import reliability
+from xrayexp.metrics.pairing import Paired, pair
 from xrayexp.metrics.predictions import read_predictions
 from xrayexp.metrics.registry import metrics_of
+from xrayexp.metrics.report_set import ReportSet
 from xrayexp.metrics.samples import ScoredReport
 from xrayexp.pictures import pictures
 from xrayexp.replacing import replaced
@@ -84,7 +86,7 @@ def compare(request: CompareRequest) -> View:
         draws=request.draws,
         seed=request.seed,
     )
-    view = _view(evaluated, comparison, request)
+    view = _view(evaluated, paired, comparison, request)
     write_comparison_page(view, request.out / PAGE)
     _write_tables(comparison, request.out)
     return view
@@ -116,12 +118,14 @@ def _reference_first(evaluated: list[Evaluated], reference: str | None) -> list[
     raise DataError(f"--reference {reference} is none of the runs: {', '.join(one.name for one in evaluated)}")
 
 
-def _view(evaluated: Sequence[Evaluated], comparison: Comparison, request: CompareRequest) -> View:
+def _view(evaluated: Sequence[Evaluated], paired: Paired, comparison: Comparison, request: CompareRequest) -> View:
     choices = differing_choices({one.name: one.config() for one in evaluated})
     return View(
         comparison=comparison,
         runs=tuple(
-            ShownRun(one.name, one.checkpoint, one.summary(), one.curves(), one.scores().get("calibration"))
+            ShownRun(
+                one.name, one.checkpoint, one.summary(), one.curves(), reliability(ReportSet(paired.reports[one.name]))
+            )
             for one in evaluated
         ),
         choices=choices,

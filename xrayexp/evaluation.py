@@ -18,7 +18,7 @@ from xrayexp.data.partition import partition
 from xrayexp.data.preprocessing import preprocess
 from xrayexp.data.quarantine import QUARANTINE, Quarantine
 from xrayexp.errors import ConfigError, DataError
-from xrayexp.metrics.predictions import finding_boxes, prediction_row, read_predictions, report_of
+from xrayexp.metrics.predictions import confidence_of, finding_boxes, prediction_row, read_predictions, report_of
 from xrayexp.progress import watch
 from xrayexp.tracking.run_folder import write_json
 from xrayexp.tracking.summary import EvaluationSummary, plain_text
@@ -193,7 +193,7 @@ def _asked(request: Request, data: TestData, quarantine: Quarantine) -> Iterator
         if readable:
             answers = asker.ask([image for _, image in readable])
             for (example, _), answer in zip(readable, answers, strict=True):
-                yield data.judge.scored(example, answer.text), answer
+                yield data.judge.answered(example, answer), answer
 
 
 def _images(
@@ -212,12 +212,13 @@ def _images(
 
 @dataclass(frozen=True)
 class _Answer:
-    """What a line of a file of predictions says: its text, or a report that was read already; and its boxes."""
+    """What a line of a file of predictions says: its text, or a report that was read already; boxes, probabilities."""
 
     text: str
     report: Report | None
     boxes: Sequence[Mapping[str, Any]] | None
     has_text: bool
+    confidence: Mapping[str, float] | None = None
 
 
 def _read_answers(file: Path) -> dict[str, _Answer]:
@@ -243,7 +244,12 @@ def _read_answers(file: Path) -> dict[str, _Answer]:
         boxes = row.get("boxes")
         if boxes is not None and not (isinstance(boxes, list) and all(isinstance(box, dict) for box in boxes)):
             raise DataError(f"{where}: `boxes` is no list of boxes")
-        found[row["image_id"]] = _Answer(text if isinstance(text, str) else "", report, boxes, isinstance(text, str))
+        try:
+            confidence = None if row.get("confidence") is None else confidence_of(row["confidence"])
+        except (AttributeError, TypeError, ValueError) as error:
+            raise DataError(f"{where}: `confidence` is no probability for each finding ({error})") from error
+        has_text = isinstance(text, str)
+        found[row["image_id"]] = _Answer(text if has_text else "", report, boxes, has_text, confidence)
     if not found:
         raise DataError(f"{file} holds no prediction")
     return found
@@ -285,6 +291,8 @@ def _judged(data: TestData, answers: Mapping[str, _Answer], policy: str, file: P
 
 def _scored(judge: Judge, example: Example, answer: _Answer, file: Path) -> ScoredReport:
     scored = judge.scored(example, answer.text) if answer.has_text else judge.stated(example, answer.report)
+    if answer.confidence is not None:
+        scored = judge.with_confidence(scored, answer.confidence)
     if answer.boxes is None:
         return scored
     try:

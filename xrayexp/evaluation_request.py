@@ -8,6 +8,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from xrayexp.baselines.config import BaselineSection
 from xrayexp.config import parse_section
 from xrayexp.data.config import DataSection
 from xrayexp.data.prompt import PromptSection
@@ -42,6 +43,7 @@ class Request:
         prompt: how a model is asked, and answers are read.
         quantization: of a model.
         metrics: what is computed.
+        baseline: what stands beside the run; None for nothing.
     """
 
     run: Path | None
@@ -59,6 +61,12 @@ class Request:
     prompt: PromptSection
     quantization: QuantizationSection
     metrics: MetricsSection
+    baseline: BaselineSection | None
+
+    @property
+    def asked(self) -> str:
+        """What a run is asked about: a split of its own data, or another data set; the name of the folder."""
+        return self.split if self.data is None else self.data[0].name
 
     @classmethod
     def from_config(cls, cfg: DictConfig) -> Request:
@@ -74,6 +82,8 @@ class Request:
             "quantization": parse_section(cfg, "quantization", QuantizationSection, problems),
             "metrics": parse_section(cfg, "metrics", MetricsSection, problems),
         }
+        given = OmegaConf.select(cfg, "baseline") is not None
+        sections["baseline"] = parse_section(cfg, "baseline", BaselineSection, problems) if given else None
         if problems:
             raise ConfigError(problems)
         scalars = {
@@ -106,6 +116,8 @@ def _problems(cfg: DictConfig) -> list[str]:
         problems.append(f"{' and '.join(given)} are given: evaluate one of them at a time")
     if given == ["pretrained"] and OmegaConf.select(cfg, "data") is None:
         problems.append("data is missing: say what the model is asked about, such as data=padchest or data=vindr")
+    if OmegaConf.select(cfg, "baseline") is not None and given not in ([], ["run"]):
+        problems.append("baseline is made of a run's training split: give run=outputs/..., or leave it out")
     for name, known in (("split", SPLITS), ("checkpoint", CHECKPOINTS), ("missing", MISSING), ("attention", ATTENTION)):
         if cfg[name] not in known:
             problems.append(f"{name} must be one of {', '.join(known)}, not '{cfg[name]}'")

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import lightning as L
 import pandas as pd
 import torch
-from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from xrayexp.adapters.attach import (
@@ -22,9 +21,8 @@ from xrayexp.adapters.attach import (
     restore_adapter,
     trainable_parameters,
 )
+from xrayexp.baseline_evaluation import beside_baselines
 from xrayexp.checks import require
-from xrayexp.data.answers import ReportForm
-from xrayexp.data.collate import ReportEncoder
 from xrayexp.data.datamodule import ReportDataModule
 from xrayexp.data.examples import finding_shares
 from xrayexp.data.losses import write_losses
@@ -39,12 +37,13 @@ from xrayexp.models.loading import (
     compile_decoder_layers,
     enable_gradient_checkpointing,
     load_model,
-    load_processor,
 )
 from xrayexp.planning import Plan, checked
 from xrayexp.quiet import quiet_libraries
 from xrayexp.resume import config_of, moved, on_other_data, own_overrides, require_same_run
+from xrayexp.run_data import data_module, judge, write_splits
 from xrayexp.settings import Settings
+from xrayexp.tracking.baseline_table import BaselineTable
 from xrayexp.tracking.loggers import log_adapter, log_facts, log_summary, tracked
 from xrayexp.tracking.record import recorded
 from xrayexp.tracking.run_folder import RunFolder, write_json
@@ -53,7 +52,6 @@ from xrayexp.training.accuracy_gate import verdict_of
 from xrayexp.training.callbacks import BestAdapter, FitTime, PredictionWriter
 from xrayexp.training.checkpoint import AtomicCheckpointIO, ExactCheckpoint, latest_checkpoint
 from xrayexp.training.feature_store import feature_store
-from xrayexp.training.judging import Judge
 from xrayexp.training.module import ReportModule
 from xrayexp.training.progress import progress_callback
 from xrayexp.training.stop import stopped_by_signals
@@ -111,7 +109,7 @@ def _train(settings: Settings, run: RunFolder, checkpoint: Path | None, plan: Pl
     data = data_module(settings, run.quarantine_file)
     data.check_training_set()
     data.follow_curriculum(settings.curriculum, settings.trainer.total_steps)
-    _write_splits(run, data)
+    write_splits(run, data)
     loggers = settings.loggers()
     with tracked(loggers, settings.cfg):
         best = BestAdapter(run.checkpoints, settings.trainer.monitor)
@@ -132,7 +130,7 @@ def _train(settings: Settings, run: RunFolder, checkpoint: Path | None, plan: Pl
 
 
 @stopped_by_signals()
-def evaluate(cfg: DictConfig) -> EvaluationSummary:
+def evaluate(cfg: DictConfig) -> EvaluationSummary | BaselineTable:
     """Evaluates a run on one split of its data or of others, predictions that are there, or a model as it is.
 
     Args:
@@ -152,13 +150,20 @@ def evaluate(cfg: DictConfig) -> EvaluationSummary:
     if request.pretrained is not None:
         return evaluate_model(request)
     assert request.run is not None
-    run, checkpoint = RunFolder.open(request.run), request.checkpoint
+    run = RunFolder.open(request.run)
+    if request.baseline is not None:
+        return beside_baselines(request, run, lambda checkpoint: _evaluate_run(request, run, checkpoint))
+    return _evaluate_run(request, run, request.checkpoint)
+
+
+def _evaluate_run(request: Request, run: RunFolder, checkpoint: str) -> EvaluationSummary:
+    """Asks one checkpoint of a run about a split of its data or of others."""
     data_root = request.data_root if request.data is None else None  # it is in the data's config already
     here = moved(config_of(run), batch_size=request.batch_size, accelerator=request.accelerator, data_root=data_root)
-    folder, subject = run.evaluation(request.split, checkpoint), None
+    folder, subject = run.evaluation(request.asked, checkpoint), None
     if request.data is not None:
         section, data_config = request.data
-        here, folder = on_other_data(here, data_config), run.evaluation(section.name, checkpoint)
+        here = on_other_data(here, data_config)
         subject = f"{run.path}, checkpoint={checkpoint}, on {section.name} ({request.split})"
     settings = Settings.from_config(here)
     parts = _trained_parts(run, settings, request.split, checkpoint, folder, [PredictionWriter(folder)])
@@ -217,7 +222,11 @@ def _trained_parts(
     base = _base_model(settings)
     model = base if checkpoint == "none" else load_adapter(base, run.adapter(checkpoint))
     module = ReportModule(
-        model, data.encoder, settings.trainer, max_new_tokens=settings.model.max_new_tokens, judge=_judge(data)
+        model,
+        data.encoder,
+        settings.trainer,
+        max_new_tokens=settings.model.max_new_tokens,
+        judge=judge(data.source, data.section),
     )
     return _trainer(settings, run, callbacks, logger=False, enable_checkpointing=False), module, data
 
@@ -225,37 +234,6 @@ def _trained_parts(
 def _use_threads(settings: Settings) -> None:
     if settings.trainer.num_threads is not None:
         torch.set_num_threads(settings.trainer.num_threads)
-
-
-def data_module(settings: Settings, quarantine: Path | None, **options: Any) -> ReportDataModule:
-    """The data of a run; labels and splits are read here, images when they are needed."""
-    encoder = ReportEncoder(load_processor(settings.model.pretrained), settings.data.prompt, settings.model.max_length)
-    data = ReportDataModule(
-        settings.data,
-        instantiate(settings.data.source, _convert_="all"),
-        encoder,
-        seed=settings.seed,
-        effective_batch_size=settings.trainer.effective_batch_size,
-        eval_batch_size=settings.trainer.eval_batch_size,
-        synthetic=settings.synthetic(),
-        augmentation=settings.augmenter(),
-        quarantine=quarantine,
-        **options,
-    )
-    counts = ", ".join(f"{len(examples):,} {name}" for name, examples in data.splits.items())
-    log.info("data %s: %s", settings.data.name, counts)
-    return data
-
-
-def _judge(data: ReportDataModule) -> Judge:
-    """Reads the reports that a model was trained to write."""
-    return Judge(data.source, ReportForm(), data.section.preprocessing, names=())
-
-
-def _write_splits(run: RunFolder, data: ReportDataModule) -> None:
-    """Who is in which split, and how evenly the findings are spread; a resumed run keeps what it was started with."""
-    if not run.splits_file.exists():
-        data.partition.write(run.splits_file, run.balance_file)
 
 
 def _base_model(settings: Settings) -> PreTrainedModel:
@@ -290,7 +268,7 @@ def _training_module(settings: Settings, data: ReportDataModule) -> ReportModule
         max_new_tokens=settings.model.max_new_tokens,
         seed=settings.seed,
         features=features,
-        judge=_judge(data),
+        judge=judge(data.source, data.section),
     )
 
 

@@ -32,7 +32,8 @@ from xrayexp.tracking.summary import TrainingSummary
 
 ROOT = Path(__file__).parents[2]
 Compose = Callable[..., DictConfig]
-FIELDS = {"image_id", "patient_id", "truth", "truth_text", "text", "predicted", "token_ids", "log_probs", "scores"}
+FIELDS = {"image_id", "patient_id", "truth", "truth_text", "text", "predicted", "confidence", "token_ids", "log_probs",
+          "scores"}  # fmt: skip
 
 
 @pytest.fixture
@@ -100,6 +101,8 @@ def test_predictions_tell_truth_text_and_scores(trained_run: TrainingSummary, ev
         assert row["text"] == tokenizer.decode(row["token_ids"], skip_special_tokens=True)
         assert len(row["log_probs"]) == len(row["token_ids"])
         assert all(value <= 0 for value in row["log_probs"])
+        assert row["confidence"].keys() == ({f["name"] for f in row["predicted"]} if predicted else set())
+        assert all(0 < value <= 1 for value in row["confidence"].values())
         assert row["truth_text"] == write_report(example.findings)
         assert row["scores"] == per_sample(scored)
 

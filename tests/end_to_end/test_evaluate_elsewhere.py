@@ -144,6 +144,19 @@ def test_predictions_in_other_words(
     assert evaluate(f"predictions={file}", "prompt=english_report", *PHANTOMS).metrics.headline("exact_match") == 1
 
 
+def test_probabilities_of_any_origin_are_scored(
+    evaluate: Callable[..., EvaluationSummary], phantoms: tuple[PhantomSource, list[Example]], tmp_path: Path
+) -> None:
+    texts = [
+        {"image_id": e.image_id, "text": write_report(e.findings), "confidence": {f.name: 0.75 for f in e.findings}}
+        for e in phantoms[1]
+    ]
+    file = write_rows(tmp_path / "predictions.jsonl", texts)
+    found = evaluate(f"predictions={file}", *PHANTOMS, "metrics=confidence")
+    assert found.metrics.headline("calibration_error") == pytest.approx(0.25)
+    assert all(row["confidence"] == text["confidence"] for row, text in zip(rows(found.folder), texts, strict=True))
+
+
 @pytest.mark.parametrize("convention", ["pixels", "MedGemma's"])
 def test_boxes_of_any_origin_are_scored(
     evaluate: Callable[..., EvaluationSummary],
@@ -252,6 +265,8 @@ LINES = {
     "no image_id": {"text": "x"},
     "neither a text nor": {"image_id": "x"},
     "no list of findings": {"image_id": "x", "predicted": [{"place": "left"}]},
+    "confidence of 'mass' is a probability": {"image_id": "x", "text": "x", "confidence": {"mass": 2}},
+    "no probability for each finding": {"image_id": "x", "text": "x", "confidence": 0.5},
     "no list of boxes": {"image_id": "x", "text": "x", "boxes": "left"},
     "none of its 1 image_ids": {"image_id": "x", "text": "x"},
 }

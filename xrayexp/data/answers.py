@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from xrayexp.data.box_answers import BoxAnswer, parse_box_answer, without_thinking
-from xrayexp.data.report import NORMAL, Finding, Report, parse_report
+from xrayexp.data.report import NORMAL, Finding, Report, name_spans, parse_report
 from xrayexp.errors import DataError
 
 PHRASES = Path(__file__).with_name("phrases.csv")
@@ -35,10 +35,13 @@ class Reading:
     Attributes:
         report: None for an answer that could not be read.
         boxes: None where the form has none, or the answer could not be read.
+        spans: by name of a finding of the report, the first and the end of its characters in the text; None where the
+            form does not know.
     """
 
     report: Report | None
     boxes: BoxAnswer | None = None
+    spans: Mapping[str, tuple[int, int]] | None = None
 
 
 class AnswerForm(Protocol):
@@ -66,7 +69,8 @@ class ReportForm:
 
     def read(self, text: str, names: Iterable[str]) -> Reading:
         """As `parse_report` does."""
-        return Reading(parse_report(text))
+        report = parse_report(text)
+        return Reading(report, spans={} if report is None else name_spans(text))
 
 
 class NameList:

@@ -105,11 +105,13 @@ class Sums:
             resamples.
         formula: from sums [..., columns] to values [..., values], one for each definition; NaN where undefined.
         classes: what the columns are, where they are classes.
+        details: what metrics.json says under the metric's name beside its values, such as a curve: strict JSON.
     """
 
     table: Table
     formula: Callable[[Floats], Floats]
     classes: Classes | None = None
+    details: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)

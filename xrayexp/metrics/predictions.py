@@ -16,15 +16,19 @@ from xrayexp.metrics.samples import ScoredReport, per_sample
 
 def prediction_row(scored: ScoredReport) -> dict[str, Any]:
     """The line of one prediction, as far as its scores need it."""
-    return {
-        "image_id": scored.image_id,
-        "patient_id": scored.patient_id,
-        "truth": _findings(scored.truth),
-        "truth_text": scored.truth_text,
-        "text": scored.predicted_text,
-        "predicted": None if scored.predicted is None else _findings(scored.predicted),
-        "scores": per_sample(scored),
-    } | _boxes(scored)
+    return (
+        {
+            "image_id": scored.image_id,
+            "patient_id": scored.patient_id,
+            "truth": _findings(scored.truth),
+            "truth_text": scored.truth_text,
+            "text": scored.predicted_text,
+            "predicted": None if scored.predicted is None else _findings(scored.predicted),
+            "scores": per_sample(scored),
+        }
+        | _confidence(scored)
+        | _boxes(scored)
+    )
 
 
 def scored_report(row: Mapping[str, Any]) -> ScoredReport:
@@ -39,6 +43,7 @@ def scored_report(row: Mapping[str, Any]) -> ScoredReport:
         predicted_text=row["text"],
         true_boxes=_true_boxes(row.get("true_boxes")),
         predicted_boxes=None if row.get("boxes") is None else finding_boxes(row["boxes"]),
+        confidence=None if row.get("confidence") is None else confidence_of(row["confidence"]),
     )
 
 
@@ -57,12 +62,31 @@ def read_predictions(file: Path) -> list[ScoredReport]:
     for number, line in enumerate(lines if lines != [""] else [], start=1):
         try:
             report = scored_report(json.loads(line))
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise DataError(f"{file}, line {number}: is no prediction ({type(error).__name__}: {error})") from error
         if report.image_id in found:
             raise DataError(f"{file}, line {number}: image {report.image_id} has a prediction already")
         found[report.image_id] = report
     return list(found.values())
+
+
+def confidence_of(row: Mapping[str, Any]) -> dict[str, float]:
+    """Of a line's probabilities, by finding.
+
+    Raises:
+        AttributeError, TypeError, ValueError: they are none.
+    """
+    found = {name: float(probability) for name, probability in row.items()}
+    for name, probability in found.items():
+        if not 0 <= probability <= 1:
+            raise ValueError(f"the confidence of '{name}' is a probability, from 0 to 1, not {probability:g}")
+    return found
+
+
+def _confidence(scored: ScoredReport) -> dict[str, Any]:
+    if scored.confidence is None:
+        return {}
+    return {"confidence": {name: round(probability, 6) for name, probability in scored.confidence.items()}}
 
 
 def _boxes(scored: ScoredReport) -> dict[str, Any]:

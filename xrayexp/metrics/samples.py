@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Set
-from dataclasses import dataclass
+from collections.abc import Mapping, Set
+from dataclasses import dataclass, field
 from typing import Any
 
 from xrayexp.data.boxes import FindingBox, TrueBoxes
@@ -27,6 +27,7 @@ class ScoredReport:
         true_boxes: where the findings lie; None where nobody drew boxes, or nobody asks for them.
         predicted_boxes: those that the model drew, none where its answer could not be parsed; None where it was not
             asked for any.
+        confidence: by named finding, the probability that the model gave to its name; None where it is not known.
     """
 
     image_id: str
@@ -37,6 +38,7 @@ class ScoredReport:
     predicted_text: str = ""
     true_boxes: TrueBoxes | None = None
     predicted_boxes: tuple[FindingBox, ...] | None = None
+    confidence: Mapping[str, float] | None = field(default=None, hash=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from xrayexp.metrics.base import Definition
@@ -103,6 +103,7 @@ class Scores:
         bootstrap: number of resamples behind every interval; 0 if there are none.
         seed: of the resamples.
         training_shares: share of the training images in which each finding is true; None when it is not known.
+        details: by metric, what it says beside its values, such as a curve.
     """
 
     definitions: Mapping[str, Definition]
@@ -116,6 +117,7 @@ class Scores:
     bootstrap: int
     seed: int
     training_shares: Mapping[str, float] | None = None
+    details: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @property
     def findings(self) -> tuple[ClassScore, ...]:
@@ -145,6 +147,7 @@ class Scores:
             "metrics": {name: estimate.to_json() for name, estimate in self.estimates.items()},
             "left_out": {metric.metric: metric.to_json() for metric in self.left_out},
             **{metric: {one.name: one.to_json() for one in classes} for metric, classes in self.classes.items()},
+            **self.details,
             "definitions": {
                 name: {
                     "title": definition.title,

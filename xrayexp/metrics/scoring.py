@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -67,7 +68,7 @@ def score(
                 found.add(metric, [_fixed(measure, *pair) for pair in enumerate(metric.definitions)])
             else:
                 estimator = _Estimator.of(measure, resampling, confidence)
-                found.add(metric, estimator.values(metric.definitions), estimator.classes())
+                found.add(metric, estimator.values(metric.definitions), estimator.classes(), measure.details)
     return Scores(
         definitions=found.definitions,
         estimates=found.estimates,
@@ -80,6 +81,7 @@ def score(
         bootstrap=bootstrap,
         seed=seed,
         training_shares=training_shares,
+        details=found.details,
     )
 
 
@@ -92,14 +94,23 @@ class _Found:
     classes: dict[str, tuple[ClassScore, ...]] = field(default_factory=dict)
     wraps: dict[str, str] = field(default_factory=dict)
     left_out: list[LeftOut] = field(default_factory=list)
+    details: dict[str, Mapping[str, Any]] = field(default_factory=dict)
 
-    def add(self, metric: Metric, estimates: Sequence[Estimate], classes: tuple[ClassScore, ...] | None = None) -> None:
+    def add(
+        self,
+        metric: Metric,
+        estimates: Sequence[Estimate],
+        classes: tuple[ClassScore, ...] | None = None,
+        details: Mapping[str, Any] | None = None,
+    ) -> None:
         for definition, estimate in zip(metric.definitions, estimates, strict=True):
             self.definitions[definition.name], self.estimates[definition.name] = definition, estimate
             if metric.wraps is not None:
                 self.wraps[definition.name] = metric.wraps
         if classes is not None:
             self.classes[metric.name] = classes
+        if details is not None:
+            self.details[metric.name] = details
 
 
 @contextmanager

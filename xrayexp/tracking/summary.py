@@ -14,6 +14,7 @@ from rich.text import Text
 
 from xrayexp.metrics.scores import Scores
 from xrayexp.metrics.table import render
+from xrayexp.tracking.baseline_table import BaselineTable
 
 FINDINGS_SHOWN = 10  # in the terminal; table.txt has them all
 
@@ -132,7 +133,7 @@ class TrainingSummary:
         return Group(*([self.evaluation] if self.evaluation else []), "", table)
 
 
-def print_summary(summary: EvaluationSummary | TrainingSummary) -> None:
+def print_summary(summary: EvaluationSummary | TrainingSummary | BaselineTable) -> None:
     """Prints a summary to the terminal, or as plain text where there is none."""
     Console().print(summary)
 

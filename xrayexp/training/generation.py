@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -21,11 +22,19 @@ class Generated:
         text: without special tokens.
         token_ids: up to and with the end of turn (without one when the limit came first).
         log_probs: natural logarithm of each token's probability under the model.
+        ends: length of the text when each token has been written.
     """
 
     text: str
     token_ids: list[int]
     log_probs: list[float]
+    ends: list[int]
+
+    def probability(self, start: int, end: int) -> float:
+        """Of the tokens that wrote these characters of the text, each given what stands before it."""
+        starts = [0, *self.ends]
+        written = zip(self.log_probs, starts, self.ends, strict=False)
+        return math.exp(sum(p for p, first, last in written if first < end and last > start))
 
     def to_row(self) -> dict[str, Any]:
         """What its line of predictions.jsonl says beside the text."""
@@ -89,5 +98,7 @@ def greedy(
 
 def _answer(ids: list[int], log_probs: list[float], ends: Set[int], tokenizer: Any) -> Generated:
     length = next((n + 1 for n, token in enumerate(ids) if token in ends), len(ids))
-    text = tokenizer.decode(ids[:length], skip_special_tokens=True)
-    return Generated(text, ids[:length], log_probs[:length])
+    # Some tokens are parts of a character, and some decoders drop blanks: only whole prefixes tell where a token ends.
+    prefixes = tokenizer.batch_decode([ids[:end] for end in range(1, length + 1)], skip_special_tokens=True)
+    text = prefixes[-1] if prefixes else ""
+    return Generated(text, ids[:length], log_probs[:length], [len(prefix) for prefix in prefixes])

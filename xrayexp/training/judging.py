@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from xrayexp.data.boxes import FindingBox
     from xrayexp.data.examples import Example, Source
     from xrayexp.data.preprocessing import PreprocessingSection
+    from xrayexp.training.generation import Generated
 
 
 class Judge:
@@ -35,8 +36,25 @@ class Judge:
         self.source, self.form, self.preprocessing, self.names = source, form, preprocessing, tuple(names)
         self.vocabulary = vocabulary_of(source)
 
+    def answered(self, example: Example, answer: Generated) -> ScoredReport:
+        """A model's answer beside its truth, with the probability that each finding's name was written."""
+        scored, spans = self.scored(example, answer.text), self.form.read(answer.text, self.names).spans
+        if spans is None:
+            return scored
+        return self.with_confidence(scored, {name: answer.probability(*span) for name, span in spans.items()})
+
+    def with_confidence(self, scored: ScoredReport, confidence: Mapping[str, float]) -> ScoredReport:
+        """The same with probabilities by finding; of several findings that a label covers, that of the surest."""
+        if self.vocabulary is None:
+            return replace(scored, confidence=dict(confidence))
+        found: dict[str, float] = {}
+        for name, probability in confidence.items():
+            if (label := self.vocabulary.broader.get(name)) is not None:
+                found[label] = max(probability, found.get(label, 0.0))
+        return replace(scored, confidence=found)
+
     def scored(self, example: Example, text: str) -> ScoredReport:
-        """An answer beside its truth."""
+        """An answer of which nothing but the text is known beside its truth."""
         reading = self.form.read(text, self.names)
         scored = self.stated(example, reading.report, text)
         return (

@@ -287,7 +287,7 @@ class ReportModule(L.LightningModule):
                 "(batch_size of evaluate.py)"
             ) from error
         for sample, answer in zip(batch.samples, answers, strict=True):
-            written.append((self.judge.scored(sample.example, answer.text), answer))
+            written.append((self.judge.answered(sample.example, answer), answer))
         self.collected.update(scored for scored, _ in written)
         self._matched += sum(bool(per_sample(scored)["soft_match"]) for scored, _ in written)
         self._written += len(written)

@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from xrayexp.drawing import GREY, drawn, svg
 from xrayexp.tracking.page.inline import RUN_COLOURS, colour, sign
 from xrayexp.tracking.page.tables import Cell, Head, grid, number
 from xrayexp.tracking.page.view import View
 from xrayexp.webpage import Raw, section
 
+WORDS = (
+    '<p class="quiet">Named findings by the probability of their names, in bins of equal width, and the share of each '
+    "bin that is true. Below the dotted line a run is surer than it is right. Nothing is said of findings that are not "
+    "named.</p>"
+)
+
 
 def section_of(view: View) -> str:
-    """A curve for every run whose metrics.json has `calibration`: {ece, bins: [{probability, observed, count}]}."""
+    """A curve for every run whose findings have probabilities."""
     runs = [(index, run.name, run.calibration) for index, run in enumerate(view.runs) if run.calibration is not None]
     if not runs:
         return ""
-    rows = [[Cell(Raw(sign(name, index)), name), number(float(found["ece"]))] for index, name, found in runs]
-    table = grid("calibration", [Head("run", "text"), Head("expected calibration error", "number")], rows)
+    rows = [
+        [Cell(Raw(sign(name, index)), name), _findings(found), number(float(found["ece"]))]
+        for index, name, found in runs
+    ]
+    heads = [Head("run", "text"), Head("named findings", "number"), Head("expected calibration error", "number")]
+    table = grid("calibration", heads, rows)
     with drawn(4.2, 3.9) as figure:
         axes = figure.subplots()
         axes.plot([0, 1], [0, 1], ":", color=GREY, lw=1)
@@ -35,4 +48,9 @@ def section_of(view: View) -> str:
         axes.set_aspect("equal")
         variables = {hue: colour(index) for index, hue in enumerate(RUN_COLOURS)}
         drawing = svg(figure, "calibration", "reliability of every run", variables)
-    return section("Calibration", f'<div class="columns"><div>{drawing}</div><div>{table}</div></div>')
+    return section("Calibration", f'{WORDS}<div class="columns"><div>{drawing}</div><div>{table}</div></div>')
+
+
+def _findings(found: Mapping[str, Any]) -> Cell:
+    count = sum(one["count"] for one in found["bins"])
+    return Cell(f"{count:,}", count, "n")

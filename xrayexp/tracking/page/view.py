@@ -20,7 +20,7 @@ class ShownRun:
         checkpoint: best, last or none; empty where it is not known.
         summary: the run in a few numbers, of summary.json; empty where there is none.
         curves: by name: what was logged, as (step, value).
-        calibration: of metrics.json; None where it was not computed.
+        calibration: {ece, bins: [{probability, observed, count}]}; None where no finding has a probability.
     """
 
     name: str
