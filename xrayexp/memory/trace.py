@@ -59,7 +59,6 @@ class AllocationTrace(TorchDispatchMode):
         super().__init__()  # type: ignore[no-untyped-call]
         self.recording = Recording()
         self._scratch, self._values = dict(scratch or {}), dict(values or {})
-        self._results = Results()
         self._phase, self._blocks = "", 0
         self._live: dict[int, tuple[int, int, str]] = {}  # storage -> block, size, phase
         self._by_phase: Counter[str] = Counter()
@@ -96,7 +95,7 @@ class AllocationTrace(TorchDispatchMode):
             return self._values[func]
         for size in self._scratch.get(func, _nothing)(*args, **(kwargs or {})):
             self._end(self._begin(size, self._phase), size, self._phase)
-        out = self._results.of(func, args, kwargs or {})
+        out = _RESULTS.of(func, args, kwargs or {})
         for tensor in tree_leaves(out):
             on_device = isinstance(tensor, torch.Tensor) and tensor.device.type == "meta"
             if on_device and tensor.untyped_storage()._cdata not in self._live:
@@ -159,6 +158,9 @@ class Results:
             return out
         made = [torch.empty_strided(size, stride, dtype=dtype, device="meta") for size, stride, dtype in known]
         return made[0] if len(func._schema.returns) == 1 else tuple(made)
+
+
+_RESULTS = Results()  # for all traces: those of one model differ in a few shapes
 
 
 def _writes_to_new_memory_alone(func: Any) -> bool:
