@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from unittest.mock import patch
 
 import pytest
-import torch
 
 from xrayexp.memory.segments import EXPANDABLE, VARIABLES, allocator, use_expandable_segments
 
@@ -43,9 +42,3 @@ def test_what_the_user_has_set_stays(name: str) -> None:
         other: "max_split_size_mb:128" if other == name else None for other in VARIABLES
     }
     assert allocator(wanted=True).detail == f"{name}=max_split_size_mb:128"
-
-
-def test_torch_understands_it() -> None:
-    torch._C._accelerator_setAllocatorSettings(EXPANDABLE)
-    with pytest.raises((ValueError, RuntimeError)):
-        torch._C._accelerator_setAllocatorSettings("expandable_sections:True")

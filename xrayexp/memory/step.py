@@ -14,7 +14,7 @@ import torch
 from xrayexp.adapters.attach import base_model, whole_parameters
 from xrayexp.memory.device_semantics import CUDA, Device, DeviceSemantics
 from xrayexp.memory.scratch import scratch_of_kernels
-from xrayexp.memory.trace import AllocationTrace, Recording
+from xrayexp.memory.trace import AllocationTrace, Recording, uncollected
 from xrayexp.models.image_features import FEATURES, embedding_dtype, image_features
 from xrayexp.models.skeleton import weight_tensors
 from xrayexp.training.loss import supervised_loss_sum
@@ -116,7 +116,7 @@ def trace_step(
         for parameter, name in gradients.items():
             parameter.grad = torch.empty_like(parameter)
             trace.hold([parameter.grad], name)
-    with as_on(device), _named_parts(trace, base), trace, DeviceSemantics(device) as semantics:
+    with uncollected(), as_on(device), _named_parts(trace, base), trace, DeviceSemantics(device) as semantics:
         with trace.phase(STEP), _named_gradients(trace, gradients):
             with trace.phase(INPUTS):
                 inputs, labels = example_batch(base, shape, torch.device("meta"))
@@ -143,7 +143,7 @@ def trace_generation(
     model.eval()
     trace = AllocationTrace(scratch_of_kernels(device.name), values={torch.ops.aten._local_scalar_dense.default: 0})
     _hold_weights(trace, model)
-    with as_on(device), _named_parts(trace, base), trace, DeviceSemantics(device) as semantics:
+    with uncollected(), as_on(device), _named_parts(trace, base), trace, DeviceSemantics(device) as semantics:
         with torch.autocast(device.name, dtype=autocast, enabled=autocast is not None), trace.phase(GENERATION):
             with trace.phase(INPUTS):
                 inputs, _ = example_batch(base, StepShape(samples, prompt, 1), torch.device("meta"))

@@ -125,17 +125,18 @@ class TrainingSummary:
             **self._out_of_memory(),
             **({"not good": self.not_good} if self.not_good else {}),
             "run folder": f"{self.folder}",
-            "next": f"python evaluate.py {run}",
         }
         table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
         for name, value in rows.items():
             table.add_row(Text(name, style="bold"), Text(value, overflow="fold"))
-        return Group(*([self.evaluation] if self.evaluation else []), "", table)
+        # Not wrapped, to be copied.
+        further = Text.assemble(("\nnext  ", "bold"), f"python evaluate.py {run}", no_wrap=True, overflow="ignore")
+        return Group(*([self.evaluation] if self.evaluation else []), "", table, further)
 
 
 def print_summary(summary: EvaluationSummary | TrainingSummary | BaselineTable) -> None:
     """Prints a summary to the terminal, or as plain text where there is none."""
-    Console().print(summary)
+    Console().print(summary, crop=False)
 
 
 def plain_text(summary: EvaluationSummary | TrainingSummary) -> str:
