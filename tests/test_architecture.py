@@ -14,24 +14,27 @@ TOP = "top"  # files beside the rooms
 ROOMS = sorted(path.name for path in PACKAGE.iterdir() if path.is_dir() and (path / "__init__.py").exists())
 
 # What stands beside the rooms and every room may use; these import no room themselves.
-SHARED = {"errors", "checks", "config", "quiet", "messages", "progress", "replacing"}
+SHARED = {"errors", "checks", "config", "quiet", "messages", "progress", "replacing", "webpage", "drawing"}
 VERSION = "__version__"  # of the package itself
 
 # Room -> the rooms and the modules of other rooms that it may import.
 ARROWS: dict[str, set[str]] = {
     "data": set(),
-    "metrics": {"data.report", "data.hierarchy"},
+    "metrics": {"data.report", "data.hierarchy", "data.boxes", "data.overlap"},
     "models": set(),
     "adapters": {"models"},
     "training": {"data", "models", "adapters", "metrics", "tracking.examples"},
     "memory": {"models", "adapters", "training.loss"},
     "tracking": {"metrics"},
     "cli": {
+        "compare",
         "data.audit.terminal",
         "data_check",
         "doctor",
         "entry",
         "export",
+        "gallery",
+        "metrics.clinical",
         "pipeline",
         "planning",
         "settings",

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from functools import cache
+from zlib import crc32
 
 import numpy as np
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 
+from xrayexp.data.boxes import FindingBox, TrueBoxes
 from xrayexp.data.report import NORMAL, Finding, Report, write_report
 from xrayexp.metrics.base import Metric
 from xrayexp.metrics.registry import metrics_of
@@ -42,7 +44,7 @@ def pair(truth: str, predicted: str | None, image: str = "i", patient: str | Non
 
 
 def with_text(truth: Report, predicted: Report | None, image: str, patient: str) -> ScoredReport:
-    """Reports with their texts, as a run would write them."""
+    """Reports with their texts, as a run would write them, and a box for every finding."""
     return ScoredReport(
         image_id=image,
         patient_id=patient,
@@ -50,7 +52,15 @@ def with_text(truth: Report, predicted: Report | None, image: str, patient: str)
         predicted=predicted,
         truth_text=text_of(truth),
         predicted_text="babble" if predicted is None else text_of(predicted),
+        true_boxes=TrueBoxes(boxes_of(truth)),
+        predicted_boxes=() if predicted is None else boxes_of(predicted),
     )
+
+
+def boxes_of(report: Report) -> tuple[FindingBox, ...]:
+    """A box for every finding but 'normal', in a place of its own."""
+    corners = [(f.name, *divmod(crc32(f.name.encode()) % 400, 20)) for f in report.findings if f.name != NORMAL]
+    return tuple(FindingBox(name, (float(y), float(x), y + 30.0, x + 20.0)) for name, y, x in corners)
 
 
 def text_of(report: Report) -> str:

@@ -56,7 +56,7 @@ def everything() -> Report:
 def reversed_findings(reports: Sequence[ScoredReport]) -> list[ScoredReport]:
     turned = [
         with_text(
-            Report(r.truth.findings[::-1]),
+            r.truth,  # of a metric that reads text, turning both alike would hide that it minds
             Report(r.predicted.findings[::-1]) if r.predicted else None,
             r.image_id,
             r.patient_id,

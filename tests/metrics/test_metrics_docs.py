@@ -40,5 +40,7 @@ def test_the_page_has_no_metric_that_is_gone() -> None:
 
 def test_the_page_says_what_each_metric_needs_and_wraps() -> None:
     page = " ".join(PAGE.read_text("utf-8").split())
-    told = [told for metric in METRICS for told in (*metric.needs, *([metric.wraps] if metric.wraps else []))]
+    # The version that it wraps is that of the machine, and in metrics.json.
+    wrapped = [metric.wraps.partition(" ")[0] for metric in METRICS if metric.wraps]
+    told = [*wrapped, *(need for metric in METRICS for need in metric.needs)]
     assert [words for words in told if words not in page] == []

@@ -57,7 +57,7 @@ def partition(section: DataSection, source: Source, synthetic: Source | None) ->
         synthetic: of generated ones, for training; None for none.
 
     Raises:
-        DataError: when a split is empty or shares a patient, study or report with another.
+        DataError: when a split that has a share is empty, or shares a patient, study or report with another.
     """
     table = source.table()
     if table.empty:
@@ -74,7 +74,7 @@ def partition(section: DataSection, source: Source, synthetic: Source | None) ->
     used = split.where(_may_stand_in(table, split, section.split.evaluate_on), UNUSED)
     rows = {name: _subset(table[used == name], section.max_images.get(name), section.split.seed) for name in shares}
     for name, chosen in rows.items():
-        if chosen.empty:
+        if chosen.empty and shares[name] > 0:
             kept = "" if section.split.evaluate_on is None else f", data.split.evaluate_on={section.split.evaluate_on}"
             raise DataError(f"data={section.name}: the {name} split is empty ({len(table)} images in all{kept})")
     if synthetic is not None and section.synthetic is not None:

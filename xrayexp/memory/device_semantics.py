@@ -42,7 +42,6 @@ class DeviceSemantics(TorchFunctionMode):
         {
             functional.linear,
             functional.conv2d,
-            functional.bilinear,
             torch.matmul,
             torch.Tensor.matmul,
             torch.Tensor.__matmul__,

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from xrayexp.data.boxes import FindingBox, TrueBoxes
 from xrayexp.data.report import Finding, Report
 from xrayexp.errors import DataError
 from xrayexp.metrics.samples import ScoredReport, per_sample
@@ -22,19 +23,21 @@ def prediction_row(scored: ScoredReport) -> dict[str, Any]:
         "text": scored.predicted_text,
         "predicted": None if scored.predicted is None else _findings(scored.predicted),
         "scores": per_sample(scored),
-    }
+    } | _boxes(scored)
 
 
 def scored_report(row: Mapping[str, Any]) -> ScoredReport:
     """The prediction of a line; what else stands in it is left alone."""
-    truth, predicted = _report(row["truth"]), row["predicted"]
+    truth, predicted = report_of(row["truth"]), row["predicted"]
     return ScoredReport(
         image_id=row["image_id"],
         patient_id=row["patient_id"],
         truth=truth,
-        predicted=None if predicted is None else _report(predicted),
+        predicted=None if predicted is None else report_of(predicted),
         truth_text=row.get("truth_text", ""),  # lines of earlier versions have none
         predicted_text=row["text"],
+        true_boxes=_true_boxes(row.get("true_boxes")),
+        predicted_boxes=None if row.get("boxes") is None else finding_boxes(row["boxes"]),
     )
 
 
@@ -58,9 +61,47 @@ def read_predictions(file: Path) -> list[ScoredReport]:
     return found
 
 
+def _boxes(scored: ScoredReport) -> dict[str, Any]:
+    """Boxes in the file's pixels, (y0, x0, y1, x1), where there are any to compare."""
+    found: dict[str, Any] = {}
+    if scored.true_boxes is not None:
+        drawn = [{"finding": box.finding, "box": list(box.box)} for box in scored.true_boxes.boxes]
+        found["true_boxes"] = {"boxes": drawn, "unboxed": sorted(scored.true_boxes.unboxed)}
+    if scored.predicted_boxes is not None:
+        found["boxes"] = [
+            {"finding": b.finding, "box": [round(n, 2) for n in b.box], "score": b.score}
+            for b in scored.predicted_boxes
+        ]
+    return found
+
+
+def _true_boxes(row: Mapping[str, Any] | None) -> TrueBoxes | None:
+    return None if row is None else TrueBoxes(finding_boxes(row["boxes"]), frozenset(row["unboxed"]))
+
+
+def finding_boxes(rows: Sequence[Mapping[str, Any]]) -> tuple[FindingBox, ...]:
+    """Of a line's boxes.
+
+    Raises:
+        KeyError, TypeError, ValueError: one is no finding with a box of four numbers.
+    """
+    found = []
+    for row in rows:
+        y0, x0, y1, x1 = (float(number) for number in row["box"])
+        if not (y0 < y1 and x0 < x1):
+            raise ValueError(f"a box is y0, x0, y1, x1 with y0 < y1 and x0 < x1, not {row['box']}")
+        found.append(FindingBox(str(row["finding"]), (y0, x0, y1, x1), float(row.get("score", 1.0))))
+    return tuple(found)
+
+
 def _findings(report: Report) -> list[dict[str, Any]]:
     return [{"name": finding.name, "locations": list(finding.locations)} for finding in report.findings]
 
 
-def _report(findings: Sequence[Mapping[str, Any]]) -> Report:
+def report_of(findings: Sequence[Mapping[str, Any]]) -> Report:
+    """The report of a line's findings.
+
+    Raises:
+        KeyError, TypeError: they are none.
+    """
     return Report(tuple(Finding(finding["name"], tuple(finding["locations"])) for finding in findings))

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array, hstack
 
 from xrayexp.data.report import Finding, Report
+from xrayexp.metrics.localization.counts import FindingCounts, count_boxes
 from xrayexp.metrics.samples import ScoredReport
 
 ItemT = TypeVar("ItemT")
@@ -124,6 +125,16 @@ class ReportSet:
     def lines(self) -> Incidence[tuple[str, tuple[str, ...]]]:
         """A finding with all locations of its line, sorted."""
         return self.stated.mapped(lambda finding: [(finding.name, tuple(sorted(set(finding.locations))))])
+
+    @cached_property
+    def boxes(self) -> tuple[dict[str, FindingCounts], ...]:
+        """What is counted of the boxes of each report, by finding; nothing where there are none to compare."""
+        return tuple(
+            {}
+            if report.true_boxes is None or report.predicted_boxes is None
+            else count_boxes(report.true_boxes, report.predicted_boxes)
+            for report in self.reports
+        )
 
     @cached_property
     def supported(self) -> NDArray[np.int64]:

@@ -6,6 +6,7 @@ from collections.abc import Set
 from dataclasses import dataclass
 from typing import Any
 
+from xrayexp.data.boxes import FindingBox, TrueBoxes
 from xrayexp.data.report import Report
 
 SOFT_THRESHOLD = 0.5  # ExplainMyXray's: half of the true findings
@@ -23,6 +24,9 @@ class ScoredReport:
         predicted: the model's report, None if its text could not be parsed.
         truth_text: the true report as text, for the metrics that read text; empty where there is none.
         predicted_text: what the model wrote, whether or not it could be parsed; empty where it is not known.
+        true_boxes: where the findings lie; None where nobody drew boxes, or nobody asks for them.
+        predicted_boxes: those that the model drew, none where its answer could not be parsed; None where it was not
+            asked for any.
     """
 
     image_id: str
@@ -31,6 +35,8 @@ class ScoredReport:
     predicted: Report | None
     truth_text: str = ""
     predicted_text: str = ""
+    true_boxes: TrueBoxes | None = None
+    predicted_boxes: tuple[FindingBox, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -102,6 +102,7 @@ class Scores:
         confidence: of every interval.
         bootstrap: number of resamples behind every interval; 0 if there are none.
         seed: of the resamples.
+        training_shares: share of the training images in which each finding is true; None when it is not known.
     """
 
     definitions: Mapping[str, Definition]
@@ -114,6 +115,7 @@ class Scores:
     confidence: float
     bootstrap: int
     seed: int
+    training_shares: Mapping[str, float] | None = None
 
     @property
     def findings(self) -> tuple[ClassScore, ...]:
@@ -139,6 +141,7 @@ class Scores:
             "bootstrap": self.bootstrap,
             "interval": "BCa",
             "seed": self.seed,
+            "training_shares": None if self.training_shares is None else dict(self.training_shares),
             "metrics": {name: estimate.to_json() for name, estimate in self.estimates.items()},
             "left_out": {metric.metric: metric.to_json() for metric in self.left_out},
             **{metric: {one.name: one.to_json() for one in classes} for metric, classes in self.classes.items()},

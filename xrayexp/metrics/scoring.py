@@ -55,14 +55,14 @@ def score(
     found = _Found()
     measured = []
     for metric in metrics:
-        with found.kept_from(metric):
+        with kept_from(metric, found.left_out):
             if (left_out := _missing(metric)) is not None:
                 found.left_out.append(left_out)
                 continue
             measured.append((metric, _checked(metric, metric.measure(report_set), len(report_set))))
     resampling = _Resampling.of(report_set, [m for _, m in measured if isinstance(m, Sums)], bootstrap, seed)
     for metric, measure in measured:
-        with found.kept_from(metric):
+        with kept_from(metric, found.left_out):
             if isinstance(measure, Fixed):
                 found.add(metric, [_fixed(measure, *pair) for pair in enumerate(metric.definitions)])
             else:
@@ -79,6 +79,7 @@ def score(
         confidence=confidence,
         bootstrap=bootstrap,
         seed=seed,
+        training_shares=training_shares,
     )
 
 
@@ -100,29 +101,29 @@ class _Found:
         if classes is not None:
             self.classes[metric.name] = classes
 
-    @contextmanager
-    def kept_from(self, metric: Metric) -> Iterator[None]:
-        """Leaves a metric out whose code fails, whatever it raises: much of it is other people's.
 
-        The predictions took hours, and the other metrics are not at fault.
-        """
-        try:
-            yield
-        except Exception as error:
-            left_out = LeftOut(metric.name, f"it failed with {type(error).__name__}: {error}".partition("\n")[0])
-            self.left_out.append(left_out)
-            log.warning("%s", left_out)
-            log.debug("%s failed", metric.name, exc_info=True)
+@contextmanager
+def kept_from(metric: Metric, left_out: list[LeftOut]) -> Iterator[None]:
+    """Leaves a metric out whose code fails, whatever it raises: much of it is other people's.
+
+    The predictions took hours, and the other metrics are not at fault.
+    """
+    try:
+        yield
+    except Exception as error:
+        left_out.append(LeftOut(metric.name, f"it failed with {type(error).__name__}: {error}".partition("\n")[0]))
+        log.warning("%s", left_out[-1])
+        log.debug("%s failed", metric.name, exc_info=True)
 
 
 def missing(metrics: Iterable[Metric]) -> list[LeftOut]:
     """The metrics that cannot be computed on this machine as it is, without loading or fetching anything."""
-    found = _Found()
+    found: list[LeftOut] = []
     for metric in metrics:
-        with found.kept_from(metric):
+        with kept_from(metric, found):
             if (left_out := _missing(metric)) is not None:
-                found.left_out.append(left_out)
-    return found.left_out
+                found.append(left_out)
+    return found
 
 
 def _missing(metric: Metric) -> LeftOut | None:

@@ -27,6 +27,7 @@ class EvaluationSummary:
     checkpoint: str
     metrics: Scores
     broken_images: int = 0
+    subject: str | None = None  # what was evaluated, where it is not a run on its own data
 
     def __rich__(self) -> RenderableType:
         return self.renderable(FINDINGS_SHOWN)
@@ -36,7 +37,7 @@ class EvaluationSummary:
         title = f"{self.checkpoint} adapter" if self.checkpoint != "none" else "model without adapter"
         left_out = [f"{self.broken_images} images could not be read and are left out"] if self.broken_images else []
         return Group(
-            Text(f"\n{title} on the {self.split} split", style="bold"),
+            Text(f"\n{self.subject or f'{title} on the {self.split} split'}", style="bold"),
             render(self.metrics, findings),
             *left_out,
             f"{self.folder}/",

@@ -116,5 +116,4 @@ class PredictionWriter(L.Callback):
 
 
 def _row(scored: ScoredReport, answer: Generated) -> dict[str, Any]:
-    tokens = {"token_ids": answer.token_ids, "log_probs": [round(p, 5) for p in answer.log_probs]}
-    return prediction_row(scored) | tokens
+    return prediction_row(scored) | answer.to_row()

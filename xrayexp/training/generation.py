@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,10 @@ class Generated:
     text: str
     token_ids: list[int]
     log_probs: list[float]
+
+    def to_row(self) -> dict[str, Any]:
+        """What its line of predictions.jsonl says beside the text."""
+        return {"token_ids": self.token_ids, "log_probs": [round(p, 5) for p in self.log_probs]}
 
 
 class _GreedyLogProbs(LogitsProcessor):
@@ -53,22 +58,36 @@ def generate(model: Any, batch: MicroBatch, encoder: ReportEncoder, max_new_toke
         max_new_tokens: where an answer that does not end is cut off.
     """
     ends = {encoder.processor.tokenizer.eos_token_id, encoder.end_of_turn}
+    return greedy(model, batch.inputs, encoder.processor.tokenizer, ends, max_new_tokens)
+
+
+@torch.no_grad()
+def greedy(
+    model: Any, inputs: Mapping[str, torch.Tensor], tokenizer: Any, ends: Set[int], max_new_tokens: int
+) -> list[Generated]:
+    """Writes one answer for every row of a model's inputs.
+
+    Args:
+        model: a generative model, in evaluation mode.
+        inputs: its keyword arguments, padded on the left.
+        tokenizer: of the model.
+        ends: tokens that end an answer.
+        max_new_tokens: where an answer that does not end is cut off.
+    """
     config = GenerationConfig(
         do_sample=False,
         max_new_tokens=max_new_tokens,
         eos_token_id=sorted(ends),
-        pad_token_id=encoder.pad_token_id,
+        pad_token_id=tokenizer.pad_token_id,
     )
     recorder = _GreedyLogProbs()
-    sequences = model.generate(
-        **batch.inputs, generation_config=config, logits_processor=LogitsProcessorList([recorder])
-    )
-    written = sequences[:, batch.tokens["input_ids"].shape[1] :].tolist()  # [batch][new tokens]
+    sequences = model.generate(**inputs, generation_config=config, logits_processor=LogitsProcessorList([recorder]))
+    written = sequences[:, inputs["input_ids"].shape[1] :].tolist()  # [batch][new tokens]
     log_probs = torch.stack(recorder.steps, dim=1).tolist()
-    return [_answer(ids, probs, ends, encoder) for ids, probs in zip(written, log_probs, strict=True)]
+    return [_answer(ids, probs, ends, tokenizer) for ids, probs in zip(written, log_probs, strict=True)]
 
 
-def _answer(ids: list[int], log_probs: list[float], ends: set[int], encoder: ReportEncoder) -> Generated:
+def _answer(ids: list[int], log_probs: list[float], ends: Set[int], tokenizer: Any) -> Generated:
     length = next((n + 1 for n, token in enumerate(ids) if token in ends), len(ids))
-    text = encoder.processor.tokenizer.decode(ids[:length], skip_special_tokens=True)
+    text = tokenizer.decode(ids[:length], skip_special_tokens=True)
     return Generated(text, ids[:length], log_probs[:length])

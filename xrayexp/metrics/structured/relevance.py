@@ -87,6 +87,10 @@ class Relevance(Metric):
         self.weights: dict[str, float] = table["weights"]
         self.otherwise: str = table["otherwise"]
 
+    def weight(self, name: str) -> float:
+        """What a finding weighs."""
+        return self.weights[self.class_of.get(name, self.otherwise)]
+
     def measure(self, reports: ReportSet) -> Sums:
         names = reports.names
         classes = [self.class_of.get(name, self.otherwise) for name in names.vocabulary]
