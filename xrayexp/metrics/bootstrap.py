@@ -82,8 +82,10 @@ def acceleration(table: Table, formula: Callable[[Floats], Floats]) -> Floats:
         rows = table[start : start + step]
         without = total - (rows.toarray() if issparse(rows) else rows)
         change = value - formula(without)  # small numbers of either sign: their powers cancel little
-        for power, moment in enumerate(moments, start=1):
-            moment += (change**power).sum(axis=0)
+        power = change
+        for moment in moments:
+            moment += power.sum(axis=0)
+            power = power * change
     first, second, third = moments
     mean = first / patients
     squares = second - patients * mean**2

@@ -10,9 +10,9 @@ import numpy as np
 from xrayexp.metrics.base import Floats
 
 
-def ratio(numerator: Floats, denominator: Floats) -> Floats:
-    """Divide [...] by [...]; NaN, not 0, where the denominator is 0."""
-    quotient: Floats = np.full(np.broadcast_shapes(numerator.shape, denominator.shape), np.nan)
+def ratio(numerator: Floats, denominator: Floats, undefined: float = np.nan) -> Floats:
+    """Divide [...] by [...]; NaN, not 0, where the denominator is 0, or what the caller says."""
+    quotient: Floats = np.full(np.broadcast_shapes(numerator.shape, denominator.shape), undefined)
     np.divide(numerator, denominator, out=quotient, where=denominator > 0)
     return quotient
 
@@ -47,6 +47,6 @@ def class_mean(sums: Floats, weights: Floats | None = None) -> Floats:
     true, named, correct = blocks(sums)
     counted = np.where(true > 0, 1.0 if weights is None else weights, 0.0)
     total = counted.sum(axis=-1)
-    scores = (ratio(correct, named), ratio(correct, true), ratio(2 * correct, true + named))
-    weighted = [ratio((counted * np.nan_to_num(score)).sum(axis=-1), total) for score in scores]
-    return np.stack(weighted, axis=-1)
+    scores = (ratio(correct, named, 0.0), ratio(correct, true, 0.0), ratio(2 * correct, true + named, 0.0))
+    weighted = [np.einsum("...c,...c->...", counted, score) for score in scores]
+    return np.stack([ratio(sum_, total) for sum_ in weighted], axis=-1)

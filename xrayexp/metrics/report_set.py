@@ -9,17 +9,19 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array, hstack
 
-from xrayexp.data.report import Report
+from xrayexp.data.report import Finding, Report
 from xrayexp.metrics.localization.counts import FindingCounts, count_boxes
 from xrayexp.metrics.samples import ScoredReport
 
 ItemT = TypeVar("ItemT")
+LabelT = TypeVar("LabelT")
 NOTHING = Report(())  # what an unparseable prediction states
 
 
@@ -28,7 +30,7 @@ class Incidence(Generic[ItemT]):
     """Which items stand in the true and in the predicted reports, and in both; each once per report.
 
     Attributes:
-        vocabulary: all items, sorted.
+        vocabulary: all items.
         true: csr_array [reports, items] of 0 and 1.
         named: likewise.
         correct: likewise, true and named.
@@ -40,31 +42,33 @@ class Incidence(Generic[ItemT]):
     correct: Any
 
     @classmethod
-    def of(cls, true: Sequence[Iterable[ItemT]], named: Sequence[Iterable[ItemT]]) -> Incidence[ItemT]:
+    def of(cls, true: Sequence[Sequence[ItemT]], named: Sequence[Sequence[ItemT]]) -> Incidence[ItemT]:
         """Of the items of every true and every predicted report; repetitions count once."""
         number: dict[ItemT, int] = {}
         sides = [[[number.setdefault(item, len(number)) for item in items] for items in side] for side in (true, named)]
-        vocabulary = sorted(number)  # type: ignore[type-var]
-        place = np.empty(len(number), dtype=np.int64)
-        place[[number[item] for item in vocabulary]] = np.arange(len(number))
-        return cls._from_matrices(tuple(vocabulary), *(_matrix(side, place) for side in sides))
+        return cls._from_matrices(tuple(number), *(_matrix(side, len(number)) for side in sides))
 
     @classmethod
     def _from_matrices(cls, vocabulary: tuple[ItemT, ...], true: Any, named: Any) -> Incidence[ItemT]:
         return cls(vocabulary, true, named, csr_array(true.multiply(named)))
 
-    def mapped(self, images: Callable[[ItemT], Iterable[str]], labels: Sequence[str]) -> Incidence[str]:
+    def mapped(
+        self, images: Callable[[ItemT], Iterable[LabelT]], labels: Sequence[LabelT] | None = None
+    ) -> Incidence[LabelT]:
         """The labels that the items stand for; a label is stated by a report if any of its items is.
 
         Args:
             images: the labels of an item; may be none.
-            labels: all labels, in the order of the new columns.
+            labels: all labels, in the order of the new columns; None for those that there are, sorted.
         """
+        found = [set(images(item)) for item in self.vocabulary]
+        if labels is None:
+            labels = sorted(set().union(*found))  # type: ignore[type-var]
         column = {label: index for index, label in enumerate(labels)}
-        cells = [(row, column[label]) for row, item in enumerate(self.vocabulary) for label in set(images(item))]
+        cells = [(row, column[label]) for row, here in enumerate(found) for label in here]
         rows, columns = np.array(cells, dtype=int).reshape(-1, 2).T
         mapping = csr_array((np.ones(len(cells)), (rows, columns)), shape=(len(self.vocabulary), len(labels)))
-        return Incidence[str]._from_matrices(tuple(labels), _ones(self.true @ mapping), _ones(self.named @ mapping))
+        return Incidence[LabelT]._from_matrices(tuple(labels), _ones(self.true @ mapping), _ones(self.named @ mapping))
 
     def sizes(self) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
         """Number of true, of named and of correct items of every report, each [reports]."""
@@ -102,19 +106,25 @@ class ReportSet:
         return len(self.reports)
 
     @cached_property
+    def stated(self) -> Incidence[Finding]:
+        """Findings with their locations, as they stand there."""
+        named = [(report.predicted or NOTHING).findings for report in self.reports]
+        return Incidence.of([report.truth.findings for report in self.reports], named)
+
+    @cached_property
     def names(self) -> Incidence[str]:
-        """Names of findings; 'normal' is one like any other."""
-        return self._incidence(lambda report: (finding.name for finding in report.findings))
+        """Names of findings, sorted; 'normal' is one like any other."""
+        return self.stated.mapped(lambda finding: [finding.name])
 
     @cached_property
     def pairs(self) -> Incidence[tuple[str, str]]:
-        """(finding, location); a finding without location has none."""
-        return self._incidence(lambda report: report.pairs)
+        """(finding, location), sorted; a finding without location has none."""
+        return self.stated.mapped(lambda finding: [(finding.name, place) for place in finding.locations])
 
     @cached_property
     def lines(self) -> Incidence[tuple[str, tuple[str, ...]]]:
-        """A finding with all locations of its line."""
-        return self._incidence(lambda report: ((f.name, tuple(sorted(set(f.locations)))) for f in report.findings))
+        """A finding with all locations of its line, sorted."""
+        return self.stated.mapped(lambda finding: [(finding.name, tuple(sorted(set(finding.locations))))])
 
     @cached_property
     def boxes(self) -> tuple[dict[str, FindingCounts], ...]:
@@ -148,16 +158,12 @@ class ReportSet:
         rest = np.setdiff1d(np.arange(len(named)), self.supported)
         return {self.names.vocabulary[index]: int(named[index]) for index in rest}
 
-    def _incidence(self, items: Callable[[Report], Iterable[ItemT]]) -> Incidence[ItemT]:
-        true = [items(report.truth) for report in self.reports]
-        return Incidence.of(true, [items(report.predicted or NOTHING) for report in self.reports])
 
-
-def _matrix(rows: Sequence[Sequence[int]], place: NDArray[np.int64]) -> Any:
-    """csr_array [rows, items] of ones at the places of the numbered items."""
-    ends = np.cumsum([0, *(len(row) for row in rows)])
-    numbers = np.fromiter((number for row in rows for number in row), dtype=np.int64, count=int(ends[-1]))
-    return _ones(csr_array((np.ones(len(numbers)), place[numbers], ends), shape=(len(rows), len(place))))
+def _matrix(rows: Sequence[Sequence[int]], items: int) -> Any:
+    """csr_array [rows, items] of ones at the numbered items."""
+    ends = np.cumsum([0, *map(len, rows)])
+    numbers = np.fromiter(chain.from_iterable(rows), dtype=np.int64, count=int(ends[-1]))
+    return _ones(csr_array((np.ones(len(numbers)), numbers, ends), shape=(len(rows), items)))
 
 
 def _ones(matrix: Any) -> Any:

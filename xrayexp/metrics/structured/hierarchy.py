@@ -25,7 +25,7 @@ class Hierarchical(Metric):
     atelectasis' agrees in 'atelectasis'.
 
     Args:
-        file: a CSV with the columns `label` and `parent`; None for the tree of this package, made after PadChest's.
+        file: a CSV with the columns `label` and `parent`; None for the tree of this package.
 
     Raises:
         DataError: the file is no tree.
@@ -60,10 +60,7 @@ class Hierarchical(Metric):
         self.parents = read_hierarchy(Path(file) if file else table_path(TREE))
 
     def measure(self, reports: ReportSet) -> Sums:
-        lines = {name: self.line(name) for name in reports.names.vocabulary}
-        labels = sorted(set().union(*lines.values()))
-        extended = reports.names.mapped(lambda name: lines[name], labels)
-        return Sums(np.stack(extended.sizes(), axis=1), precision_recall_f1)
+        return Sums(np.stack(reports.names.mapped(self.line).sizes(), axis=1), precision_recall_f1)
 
     def line(self, name: str) -> tuple[str, ...]:
         """A finding and its ancestors, from the bottom up."""

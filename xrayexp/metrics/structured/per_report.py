@@ -39,6 +39,5 @@ class PerReport(Metric):
 
     def measure(self, reports: ReportSet) -> Sums:
         true, named, correct = reports.names.sizes()
-        scores = (ratio(correct, named), ratio(correct, true), ratio(2 * correct, true + named))
-        columns = [*(np.nan_to_num(score) for score in scores), np.ones(len(reports))]
-        return Sums(np.stack(columns, axis=1), means)
+        scores = (ratio(correct, named, 0.0), ratio(correct, true, 0.0), ratio(2 * correct, true + named, 0.0))
+        return Sums(np.stack([*scores, np.ones(len(reports))], axis=1), means)
