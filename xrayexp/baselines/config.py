@@ -28,7 +28,7 @@ class BaselineSection:
         try:
             self.made()
         except ConfigError as error:
-            return error.problems
+            return list(error.problems)
         return []
 
     def made(self) -> dict[str, Baseline]:

@@ -66,7 +66,7 @@ class NearestNeighbour:
                 return None
 
         found = np.empty((len(image_ids), self.size**2), dtype=np.uint8)
-        places = []
+        places: list[int] = []
         with ThreadPoolExecutor() as pool:  # decoding leaves Python's lock
             for place, one in enumerate(watch(f"{title} read", _in_turn(pool, small, image_ids), len(image_ids))):
                 if one is not None:
