@@ -20,6 +20,7 @@ from xrayexp.data.quarantine import QUARANTINE, Quarantine
 from xrayexp.errors import ConfigError, DataError
 from xrayexp.metrics.predictions import confidence_of, finding_boxes, prediction_row, read_predictions, report_of
 from xrayexp.progress import watch
+from xrayexp.tracking.evaluated import training_shares_of
 from xrayexp.tracking.run_folder import write_json
 from xrayexp.tracking.summary import EvaluationSummary, plain_text
 from xrayexp.training.judging import Judge
@@ -93,17 +94,17 @@ class TestData:
 def evaluate_predictions(request: Request) -> EvaluationSummary:
     """Scores a file of predictions.
 
-    Without a data set, the truth is that of the file, as evaluate.py itself writes it. With one, every line needs an
-    image_id, and a text that is read in the form of the prompt (or, as in this project's own files, `predicted`);
-    `boxes` are optional.
+    Without a data set, the truth is that of the file, as evaluate.py itself writes it, and metrics.json beside it, if
+    there is one, says how frequent findings are in training. With a data set, every line needs an image_id, and a text
+    that is read in the form of the prompt (or, as in this project's own files, `predicted`); `boxes` are optional.
 
     Raises:
         UserError: for whatever the user can fix.
     """
     assert request.predictions is not None
-    file = predictions_file(request.predictions)
+    file, shares = predictions_file(request.predictions), None
     if request.data is None:
-        reports = read_predictions(file)
+        reports, shares = read_predictions(file), training_shares_of(file.parent)
         if not reports:
             raise DataError(f"{file} holds no prediction")
     else:
@@ -112,7 +113,7 @@ def evaluate_predictions(request: Request) -> EvaluationSummary:
     _write_rows(folder, (prediction_row(report) for report in reports))
     subject = f"{file} on {'its own truth' if request.data is None else f'{request.data[0].name} ({request.split})'}"
     about = {"folder": folder, "split": request.split, "checkpoint": "none", "subject": subject}
-    return write_scores(reports, request.metrics, about)
+    return write_scores(reports, request.metrics, about, shares)
 
 
 def predictions_file(path: Path) -> Path:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from PIL import Image
@@ -247,6 +248,17 @@ WRONG = [
     ([TINY, "data=vindr"], "VinDr-CXR folder"),
     ([TINY, "data=nih", "data_root=/no/such/folder"], "NIH ChestX-ray14 folder"),
 ]
+
+
+def test_too_many_images_at_once_are_one_message(
+    evaluate: Callable[..., EvaluationSummary], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr("xrayexp.training.zero_shot.greedy", full)
+    with pytest.raises(UserError, match="3 images asked about together: lower batch_size"):
+        evaluate(TINY, *PHANTOMS, "batch_size=3")
 
 
 @pytest.mark.parametrize("overrides, named", WRONG, ids=[named for _, named in WRONG])

@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 
 from tests.metrics.report_cases import pair
+from xrayexp.data.observations import FIVE, NO_FINDING, OBSERVATIONS
 from xrayexp.errors import ConfigError, DataError
 from xrayexp.metrics.base import Metric
 from xrayexp.metrics.samples import ScoredReport
 from xrayexp.metrics.scores import Scores
 from xrayexp.metrics.scoring import score
 from xrayexp.metrics.structured.bands import Bands
-from xrayexp.metrics.structured.chexpert import FIVE, NO_FINDING, OBSERVATIONS, CheXpert
+from xrayexp.metrics.structured.chexpert import CheXpert
 from xrayexp.metrics.structured.hierarchy import Hierarchical
 from xrayexp.metrics.structured.matches import Matches
 from xrayexp.metrics.structured.mistakes import Mistakes

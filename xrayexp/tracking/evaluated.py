@@ -20,7 +20,7 @@ from xrayexp.tracking.run_folder import RunFolder
 
 log = logging.getLogger(__name__)
 
-PREDICTIONS = "predictions.jsonl"
+PREDICTIONS, METRICS = "predictions.jsonl", "metrics.json"
 BEST, OTHERS = "best", ("last", "none")
 
 
@@ -58,11 +58,11 @@ class Evaluated:
 
     def scores(self) -> dict[str, Any]:
         """What metrics.json says; empty where nothing was scored."""
-        return _json(self.folder / "metrics.json")
+        return _json(self.folder / METRICS)
 
     def training_shares(self) -> dict[str, float] | None:
         """Share of the training images in which each finding is true; None where metrics.json does not say."""
-        return self.scores().get("training_shares")
+        return training_shares_of(self.folder)
 
     def curves(self) -> dict[str, list[tuple[int, float]]]:
         """What the run logged by optimiser step, by name; empty where it logged to no file."""
@@ -75,6 +75,11 @@ class Evaluated:
                     if value and name != "step":
                         found.setdefault(name, []).append((int(row["step"]), float(value)))
         return found
+
+
+def training_shares_of(folder: Path) -> dict[str, float] | None:
+    """Share of the training images in which each finding is true, as metrics.json beside the predictions says it."""
+    return _json(folder / METRICS).get("training_shares")
 
 
 def find_evaluated(places: Sequence[str], split: str) -> list[Evaluated]:

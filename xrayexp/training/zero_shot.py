@@ -54,7 +54,11 @@ class Asker:
         self.ends = {end for end in (*ends, tokenizer.eos_token_id) if end is not None}
 
     def ask(self, images: Sequence[NDArray[np.uint8]]) -> list[Generated]:
-        """The answers about some images [height, width], together."""
+        """The answers about some images [height, width], together.
+
+        Raises:
+            UserError: they are more than the device has room for.
+        """
         from PIL import Image
 
         pictures = [Image.fromarray(pad_to_square(image)).convert("RGB") for image in images]
@@ -67,7 +71,13 @@ class Asker:
             return_tensors="pt",
         )
         moved = {name: self._moved(value) for name, value in inputs.items()}
-        return greedy(self.model, moved, self.processor.tokenizer, self.ends, self.max_new_tokens)
+        try:
+            return greedy(self.model, moved, self.processor.tokenizer, self.ends, self.max_new_tokens)
+        except torch.OutOfMemoryError as error:
+            raise UserError(
+                f"out of memory with {len(images)} images asked about together: lower batch_size, or choose "
+                "quantization=nf4"
+            ) from error
 
     def _moved(self, value: torch.Tensor) -> torch.Tensor:
         on_device = value.to(self.model.device)

@@ -33,8 +33,9 @@ class Protocol:
         if uncertain not in UNCERTAIN:
             raise ConfigError([f"data.source.uncertain must be one of {', '.join(UNCERTAIN)}, not '{uncertain}'"])
         self.classes, self.uncertain = CLASSES[classes], uncertain
-        labels = {label: names for label, names in read_observations().items() if label in self.classes}
-        self.vocabulary = Vocabulary.of_labels({NO_FINDING: (NORMAL,)} | labels)
+        labels: dict[str, tuple[str, ...]] = {NO_FINDING: (NORMAL,)}
+        labels |= {label: names for label, names in read_observations().items() if label in self.classes}
+        self.vocabulary = Vocabulary.of_labels(labels)
 
     def findings(self, row: Mapping[Any, Any], where: str) -> tuple[tuple[Finding, ...], frozenset[str]]:
         """What a row states, and the names of the labels that are to be ignored.
