@@ -100,7 +100,7 @@ class TrainerSection:
         layers, found = self.checkpoint_layers, []
         if layers not in (None, AUTO) and (isinstance(layers, str) or layers < 0):  # type: ignore[operator]
             found.append(f"trainer.checkpoint_layers must be a number of at least 0, auto or null, not {layers}")
-        if layers is not None and not self.gradient_checkpointing:
+        elif layers is not None and not self.gradient_checkpointing:
             found.append("trainer.checkpoint_layers needs trainer.gradient_checkpointing=true")
         if self.feature_cache not in FEATURE_CACHES:
             found.append(
