@@ -249,8 +249,8 @@ def _read_answers(file: Path) -> dict[str, _Answer]:
             confidence = None if row.get("confidence") is None else confidence_of(row["confidence"])
         except (AttributeError, TypeError, ValueError) as error:
             raise DataError(f"{where}: `confidence` is no probability for each finding ({error})") from error
-        has_text = isinstance(text, str)
-        found[row["image_id"]] = _Answer(text if has_text else "", report, boxes, has_text, confidence)
+        written = text if isinstance(text, str) else None
+        found[row["image_id"]] = _Answer(written or "", report, boxes, written is not None, confidence)
     if not found:
         raise DataError(f"{file} holds no prediction")
     return found

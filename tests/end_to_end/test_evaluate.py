@@ -28,7 +28,7 @@ from xrayexp.metrics.scoring import score
 from xrayexp.models.loading import load_processor
 from xrayexp.settings import Settings
 from xrayexp.tracking.run_folder import RunFolder
-from xrayexp.tracking.summary import TrainingSummary
+from xrayexp.tracking.summary import EvaluationSummary, TrainingSummary
 
 ROOT = Path(__file__).parents[2]
 Compose = Callable[..., DictConfig]
@@ -42,6 +42,13 @@ def run(trained_run: TrainingSummary, tmp_path: Path) -> Path:
     copy = tmp_path / "run"
     shutil.copytree(trained_run.folder, copy)
     return copy
+
+
+def asked(cfg: DictConfig) -> EvaluationSummary:
+    """What evaluate.py prints for one run without baselines."""
+    summary = pipeline.evaluate(cfg)
+    assert isinstance(summary, EvaluationSummary)
+    return summary
 
 
 def predictions(folder: Path) -> list[dict[str, Any]]:
@@ -130,15 +137,15 @@ def test_the_best_checkpoint_scores_what_validation_said(
     run: Path, trained_run: TrainingSummary, compose: Compose
 ) -> None:
     """Saved, loaded onto a freshly quantised base and asked again: the score that chose it."""
-    summary = pipeline.evaluate(compose(f"run={run}", "split=validation", config="evaluate"))
+    summary = asked(compose(f"run={run}", "split=validation", config="evaluate"))
     assert summary.folder == run / "evaluation" / "validation"
     assert summary.metrics.headline("micro_f1") == pytest.approx(trained_run.best_score, abs=1e-6)
     assert len(predictions(summary.folder)) == 6
 
 
 def test_other_checkpoints_go_to_folders_of_their_own(run: Path, evaluated: Path, compose: Compose) -> None:
-    plain = pipeline.evaluate(compose(f"run={run}", "checkpoint=none", "metrics.bootstrap=0", config="evaluate"))
-    last = pipeline.evaluate(compose(f"run={run}", "checkpoint=last", config="evaluate"))
+    plain = asked(compose(f"run={run}", "checkpoint=none", "metrics.bootstrap=0", config="evaluate"))
+    last = asked(compose(f"run={run}", "checkpoint=last", config="evaluate"))
     assert {path.name for path in (run / "evaluation").iterdir()} == {"test", "test_none", "test_last"}
     assert plain.metrics.headline("exact_match") == 0  # a base that never saw this task
     assert plain.metrics.headline("unparseable_rate") > 0.5
@@ -169,7 +176,7 @@ WRONG = [
 def test_what_is_wrong_is_one_message(compose: Compose, run: Path, overrides: list[str], named: str) -> None:
     cfg = compose(*(override.format(run=run) for override in overrides), config="evaluate")
     with pytest.raises(UserError, match=named):
-        pipeline.evaluate(cfg)
+        asked(cfg)
 
 
 def test_patients_who_were_trained_on_are_not_evaluated(compose: Compose, run: Path) -> None:
@@ -180,13 +187,13 @@ def test_patients_who_were_trained_on_are_not_evaluated(compose: Compose, run: P
     splits.loc[splits["PatientID"] == patient, "split"] = "train"
     splits.to_parquet(run / "splits.parquet", index=False)
     with pytest.raises(UserError, match=f"1 patients of the test split were trained on: {patient}"):
-        pipeline.evaluate(compose(f"run={run}", config="evaluate"))
+        asked(compose(f"run={run}", config="evaluate"))
 
 
 def test_images_that_were_broken_once_are_forgotten(compose: Compose, run: Path) -> None:
     listed = run / "evaluation" / "test" / "quarantine.csv"
     listed.write_text("image_id,split,reason\nold.png,test,truncated\n", encoding="utf-8")
-    assert pipeline.evaluate(compose(f"run={run}", "metrics.bootstrap=0", config="evaluate")).broken_images == 0
+    assert asked(compose(f"run={run}", "metrics.bootstrap=0", config="evaluate")).broken_images == 0
     assert not listed.exists()
 
 
@@ -201,7 +208,7 @@ def test_missing_images_are_listed(compose: Compose, run: Path, monkeypatch: pyt
         return {image_ids[0]: "no such file"}
 
     monkeypatch.setattr(PhantomSource, "absent", absent)
-    done = pipeline.evaluate(compose(f"run={run}", "metrics.bootstrap=0", config="evaluate"))
+    done = asked(compose(f"run={run}", "metrics.bootstrap=0", config="evaluate"))
     assert done.broken_images == 1
     listed = (run / "evaluation" / "test" / "quarantine.csv").read_text(encoding="utf-8")
     assert listed == f"image_id,split,reason\n{missing[0]},test,no such file\n"
@@ -211,7 +218,7 @@ def test_the_base_model_of_a_config_without_adapter(compose: Compose, small: Seq
     """Training refuses it; the base can still be asked."""
     run = RunFolder.new(tmp_path / "run")
     run.write_config(Settings.from_config(compose(*small, "adapter=none", "model.max_new_tokens=4")).cfg)
-    done = pipeline.evaluate(compose(f"run={run.path}", "checkpoint=none", "metrics.bootstrap=0", config="evaluate"))
+    done = asked(compose(f"run={run.path}", "checkpoint=none", "metrics.bootstrap=0", config="evaluate"))
     assert len(predictions(done.folder)) == 16
 
 
@@ -219,5 +226,5 @@ def test_a_run_without_that_checkpoint(compose: Compose, run: Path) -> None:
     """A run that was stopped early has no last adapter."""
     shutil.rmtree(run / "checkpoints" / "last")
     with pytest.raises(UserError, match="last"):
-        pipeline.evaluate(compose(f"run={run}", "checkpoint=last", config="evaluate"))
+        asked(compose(f"run={run}", "checkpoint=last", config="evaluate"))
     assert not (run / "evaluation" / "test_last").exists()

@@ -43,7 +43,9 @@ def evaluate(compose: Compose, tmp_path: Path) -> Callable[..., EvaluationSummar
     """`evaluate(*overrides)`, written into an empty folder unless it is a run's."""
 
     def evaluated(*overrides: str) -> EvaluationSummary:
-        return pipeline.evaluate(compose(f"output_dir={tmp_path / 'out'}", *overrides, config="evaluate"))
+        summary = pipeline.evaluate(compose(f"output_dir={tmp_path / 'out'}", *overrides, config="evaluate"))
+        assert isinstance(summary, EvaluationSummary)
+        return summary
 
     return evaluated
 

@@ -49,7 +49,7 @@ class Judge:
             return replace(scored, confidence=dict(confidence))
         found: dict[str, float] = {}
         for name, probability in confidence.items():
-            if (label := self.vocabulary.broader.get(name)) is not None:
+            for label in self.vocabulary.broader.get(name, ()):
                 found[label] = max(probability, found.get(label, 0.0))
         return replace(scored, confidence=found)
 
