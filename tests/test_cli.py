@@ -45,6 +45,7 @@ def test_doctor_looks_at_the_machine_and_at_what_is_configured(conf: Path) -> No
     assert {
         "accelerator",
         "GPU memory",
+        "GPU allocator",
         "bfloat16",
         "4-bit kernels",
         "Hugging Face token",

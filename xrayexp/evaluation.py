@@ -101,8 +101,9 @@ def evaluate_predictions(request: Request) -> EvaluationSummary:
         UserError: for whatever the user can fix.
     """
     assert request.predictions is not None
-    file = predictions_file(request.predictions)
+    file, shares = predictions_file(request.predictions), None
     if request.data is None:
+        shares = _training_shares(file)
         reports = read_predictions(file)
         if not reports:
             raise DataError(f"{file} holds no prediction")
@@ -112,7 +113,19 @@ def evaluate_predictions(request: Request) -> EvaluationSummary:
     _write_rows(folder, (prediction_row(report) for report in reports))
     subject = f"{file} on {'its own truth' if request.data is None else f'{request.data[0].name} ({request.split})'}"
     about = {"folder": folder, "split": request.split, "checkpoint": "none", "subject": subject}
-    return write_scores(reports, request.metrics, about)
+    return write_scores(reports, request.metrics, about, shares)
+
+
+def _training_shares(file: Path) -> Mapping[str, float] | None:
+    """What the metrics.json beside a file of predictions says of the training images, which made its bands."""
+    scores = file.with_name("metrics.json")
+    if not scores.exists():
+        return None
+    try:
+        shares: Mapping[str, float] | None = json.loads(scores.read_text(encoding="utf-8")).get("training_shares")
+    except (ValueError, AttributeError) as error:
+        raise DataError(f"{scores} cannot be read: {error}") from error
+    return shares
 
 
 def predictions_file(path: Path) -> Path:

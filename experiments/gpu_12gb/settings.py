@@ -70,6 +70,7 @@ class Setting:
             f"trainer.effective_batch_size={MICRO_BATCHES * self.samples}",
             f"trainer.gradient_checkpointing={str(self.checkpointing).lower()}",
             f"model.max_length={self.tokens // SHRUNK[model]}",
+            "trainer.feature_cache=none",  # every image goes through the tower, as in the steps that are measured
             "trainer.eval_batch_size=1",  # no reports are generated, and a plan of many takes its time
         ]
 

@@ -52,8 +52,10 @@ def measure(job: Values) -> Values:
         job: as for `forecast`; `device`, cuda or cpu; and `steps`, how many are timed.
     """
     from experiments.gpu_12gb.card import Card, used_by_others_gib
+    from xrayexp.memory.segments import use_expandable_segments
     from xrayexp.quiet import quiet_libraries
 
+    use_expandable_segments(True)  # the configs' choice, with which the plan reckons
     # First of all, since bitsandbytes starts CUDA where it is imported.
     card = Card(used_by_others_gib()) if job["device"] == "cuda" else None
     quiet_libraries()

@@ -110,7 +110,7 @@ def test_predictions_tell_truth_text_and_scores(trained_run: TrainingSummary, ev
 def test_metrics_follow_from_the_predictions(evaluated: Path) -> None:
     """And from the training images, whose findings are the head here."""
     written, scored = metrics(evaluated), read_predictions(evaluated / "predictions.jsonl")
-    again = score(scored, metrics_of("structured"), training_shares=dict.fromkeys(written["findings"], 0.5))
+    again = score(scored, metrics_of("structured"), training_shares=written["training_shares"])
     assert written == json.loads(json.dumps(again.to_json()))
     assert written["images"] == 16
     assert written["bootstrap"] == 1000

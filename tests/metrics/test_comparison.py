@@ -93,6 +93,18 @@ def test_values_are_those_of_an_evaluation_and_a_worse_run_is_found_worse() -> N
     assert only.p == only.adjusted == f1.p
 
 
+def test_a_comparison_knows_the_bands_of_the_evaluation() -> None:
+    """By the shares that metrics.json keeps."""
+    shares = {"nodule": 0.5, "mass": 0.005, "scoliosis": 0.0005, "pneumothorax": 0.5}
+    good, bad = run(0.1, 1), run(0.8, 2)
+    alone = score(bad, STRUCTURED, training_shares=shares, bootstrap=0)
+    kept = alone.to_json()["training_shares"]
+    found = compare_runs(pair({"a": good, "b": bad}), STRUCTURED, training_shares=kept, resamples=100, draws=100)
+    for band in ("head_f1", "middle_f1", "tail_f1"):
+        assert found.runs["b"].values[band].other == pytest.approx(alone.headline(band))
+    assert not math.isnan(alone.headline("tail_f1"))
+
+
 def test_exact_match_is_mcnemars_exact_test() -> None:
     """With one image a patient."""
     right, wrong = report("nodule"), report("mass")

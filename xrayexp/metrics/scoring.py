@@ -129,12 +129,12 @@ def kept_from(metric: Metric, left_out: list[LeftOut]) -> Iterator[None]:
 
 def missing(metrics: Iterable[Metric]) -> list[LeftOut]:
     """The metrics that cannot be computed on this machine as it is, without loading or fetching anything."""
-    found = _Found()
+    found: list[LeftOut] = []
     for metric in metrics:
-        with kept_from(metric, found.left_out):
+        with kept_from(metric, found):
             if (left_out := _missing(metric)) is not None:
-                found.left_out.append(left_out)
-    return found.left_out
+                found.append(left_out)
+    return found
 
 
 def _missing(metric: Metric) -> LeftOut | None:
