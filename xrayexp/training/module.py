@@ -322,7 +322,8 @@ class ReportModule(L.LightningModule):
 
 def _uncompiled() -> AbstractContextManager[Any]:
     """Layers as they were written: decoding has other shapes in every step, and no gradient to gain time on."""
-    return torch.compiler.set_stance("force_eager")
+    eager: AbstractContextManager[Any] = torch.compiler.set_stance("force_eager")
+    return eager
 
 
 def _first_line(error: Exception) -> str:
