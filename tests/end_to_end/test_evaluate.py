@@ -179,14 +179,15 @@ def test_what_is_wrong_is_one_message(compose: Compose, run: Path, overrides: li
         asked(cfg)
 
 
-def test_patients_who_were_trained_on_are_not_evaluated(compose: Compose, run: Path) -> None:
+@pytest.mark.parametrize("split", ["train", "validation"])
+def test_patients_who_were_trained_on_are_not_evaluated(compose: Compose, run: Path, split: str) -> None:
     """As when the data changed since: another label file, or a stratified split of more rows."""
     splits = pd.read_parquet(run / "splits.parquet")
     tested = splits["split"] == "test"
     patient = splits["PatientID"][tested].iloc[0]
-    splits.loc[splits["PatientID"] == patient, "split"] = "train"
+    splits.loc[splits["PatientID"] == patient, "split"] = split
     splits.to_parquet(run / "splits.parquet", index=False)
-    with pytest.raises(UserError, match=f"1 patients of the test split were trained on: {patient}"):
+    with pytest.raises(UserError, match=f"1 patients of the test split were trained on or validated with: {patient}"):
         asked(compose(f"run={run}", config="evaluate"))
 
 

@@ -185,6 +185,36 @@ class Whole(Metric):
         return Fixed(values, "no interval: no sum")
 
 
+class Moody(Metric):
+    """Fails for the run that names so many findings."""
+
+    name: ClassVar[str] = "moody"
+    definitions = (replace(Micro.definitions[0], name="moody"),)
+
+    def __init__(self, total: float) -> None:
+        self.total = total
+
+    def measure(self, reports: ReportSet) -> Sums:
+        named = np.array([[0.0 if r.predicted is None else len(r.predicted.findings)] for r in reports.reports])
+
+        def formula(sums: Floats) -> Floats:
+            if sums.ndim == 1 and sums[0] == self.total:
+                raise ZeroDivisionError("by chance")
+            return sums
+
+        return Sums(named, formula)
+
+
+def test_a_value_that_one_run_lacks_is_compared_for_none() -> None:
+    runs = [run(0.0, 0), run(0.9, 1), run(0.5, 2)]
+    totals = [sum(len(r.predicted.findings) for r in each if r.predicted is not None) for each in runs]
+    assert len(set(totals)) == 3
+    found = compared(runs, [Moody(totals[2]), Micro()])
+    assert [one.metric for one in found.left_out] == ["moody"]
+    assert found.definitions.keys() == found.runs["b"].values.keys() == found.runs["c"].values.keys()
+    assert "moody" not in found.definitions
+
+
 def test_a_metric_that_fails_takes_nothing_with_it_and_one_without_sums_has_no_test() -> None:
     runs = [run(0.0, 0), run(0.9, 1)]
     found = compared(runs, [Broken(), Short(), Whole(), Micro()])

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-TRAIN = "train"
+TRAIN, VALIDATION = "train", "validation"
 UNUSED = "unused"
 FREQUENT = 100  # images of a finding whose imbalance is worth a line
 
@@ -92,22 +92,23 @@ def partition(section: DataSection, source: Source, synthetic: Source | None) ->
 
 
 def check_not_trained_on(rows: pd.DataFrame, examples: Sequence[Example], split: str) -> None:
-    """Raises DataError for an example whose patient or study was trained on.
+    """Raises DataError for an example whose patient or study was trained on, or chose the best checkpoint.
 
     Args:
         rows: `Partition.rows` of the run that trained.
         examples: to be evaluated.
         split: their name, for the message.
     """
-    training = rows[rows["split"] == TRAIN]
+    used = {TRAIN, VALIDATION} - {split}
+    training = rows[rows["split"].isin(used)]
     for what, ids, column in (
         ("patients", {example.patient_id for example in examples}, columns.PATIENT),
         ("studies", {example.study_id for example in examples}, columns.STUDY),
     ):
         if known := sorted(ids & set(training[column])):
             raise DataError(
-                f"{len(known)} {what} of the {split} split were trained on: {columns.listed(known)}. The data are not "
-                "those that the run was trained with: compare its splits.parquet."
+                f"{len(known)} {what} of the {split} split were trained on or validated with: {columns.listed(known)}. "
+                "The data are not those that the run was trained with: compare its splits.parquet."
             )
 
 

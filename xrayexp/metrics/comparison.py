@@ -153,6 +153,7 @@ def compare_runs(
     together = measured.together
     options = _Options(together.patients, resamples, draws, confidence, seed)
     runs = {name: _difference(measured, index, name, options) for index, name in enumerate(others, start=1)}
+    runs = _in_all_runs(runs)
     adjusted, tests = _corrected({name: run.values for name, run in runs.items()})
     values = {name: {key: one.other for key, one in run.values.items()} for name, run in runs.items()}
     first = next(iter(runs.values()))
@@ -250,6 +251,20 @@ def _difference(measured: _Measured, index: int, name: str, options: _Options) -
         values |= {metric.definitions[i].name: Difference(*(float(side[i]) for side in both)) for i in kept}
     turned = changes(*(measured.paired.reports[one] for one in (next(iter(measured.paired.reports)), name)))
     return RunDifference({key: values[key] for key in measured.definitions if key in values}, classes, turned, exact)
+
+
+def _in_all_runs(runs: Mapping[str, RunDifference]) -> dict[str, RunDifference]:
+    """Without the values of a formula that failed for one of the runs: a table has no holes."""
+    values = set.intersection(*(set(run.values) for run in runs.values()))
+    classes = set.intersection(*(set(run.classes) for run in runs.values()))
+    return {
+        name: replace(
+            run,
+            values={key: one for key, one in run.values.items() if key in values},
+            classes={key: each for key, each in run.classes.items() if key in classes},
+        )
+        for name, run in runs.items()
+    }
 
 
 def _tested(definition: Definition, difference: Difference) -> Difference:
