@@ -262,9 +262,15 @@ def _rows(file: Path) -> Iterator[Any]:
             if file.suffix == ".csv":
                 yield from csv.DictReader(lines)
             else:
-                yield from (json.loads(line) for line in lines if line.strip())
+                yield from (_storable(json.loads(line)) for line in lines if line.strip())
     except (OSError, ValueError, csv.Error) as error:
         raise DataError(f"{file}: cannot be read as predictions ({error}): expected JSON lines, or a .csv") from error
+
+
+def _storable(row: Any) -> Any:
+    """A row that can be written again: JSON may hold halves of characters, which no file can."""
+    json.dumps(row, ensure_ascii=False).encode()
+    return row
 
 
 def _judged(data: TestData, answers: Mapping[str, _Answer], policy: str, file: Path) -> Iterator[ScoredReport]:

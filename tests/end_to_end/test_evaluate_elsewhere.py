@@ -276,6 +276,7 @@ def test_what_is_wrong_is_one_message(
 
 
 LINES = {
+    "surrogates not allowed": {"image_id": "x", "text": "half of a \ud83d"},
     "no image_id": {"text": "x"},
     "neither a text nor": {"image_id": "x"},
     "no list of findings": {"image_id": "x", "predicted": [{"place": "left"}]},
