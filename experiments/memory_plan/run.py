@@ -136,7 +136,7 @@ def claims(rows: Rows) -> list[Claim]:
         Claim("CPU seconds of a first plan", rows["command"]["cpu_seconds"], MOST_COLD, "at most"),
         Claim("CPU seconds when only batch or length change, worst", max(changes), MOST_CHANGE, "at most"),
         Claim("GiB of memory that planning takes", rows["command"]["rss_gib"], MOST_RSS, "at most"),
-        Claim("GiB of a card, DoRA r=32, 4 x 1024 tokens, times the margin", 1.1 * base["reserved_gib"]
+        Claim("GiB of a card, DoRA r=32, 4 x 1024 tokens, with margin", 1.1 * base["reserved_gib"]
               + base["card_gib"] - base["reserved_gib"], CARD, "at most"),
         Claim("GiB that chunks and checkpointing save, the lesser of both", min(gains), 0.0, "at least"),
     ]  # fmt: skip

@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 # What an operator allocates inside its kernel and frees before it returns, in bytes each: from its arguments.
 Scratch = Callable[..., Iterable[int]]
@@ -58,7 +57,9 @@ class AllocationTrace(TorchDispatchMode):
     def __init__(self, scratch: Mapping[Any, Scratch] | None = None, values: Mapping[Any, Any] | None = None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.recording = Recording()
-        self._scratch, self._values = dict(scratch or {}), dict(values or {})
+        # By id, since operators hash themselves in Python; there is one object of each.
+        self._scratch = {id(func): needed for func, needed in (scratch or {}).items()}
+        self._values = {id(func): value for func, value in (values or {}).items()}
         self._phase, self._blocks = "", 0
         self._live: dict[int, tuple[int, int, str]] = {}  # storage -> block, size, phase
         self._by_phase: Counter[str] = Counter()
@@ -91,14 +92,13 @@ class AllocationTrace(TorchDispatchMode):
         self._begin(size, phase)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func in self._values:
-            return self._values[func]
-        for size in self._scratch.get(func, _nothing)(*args, **(kwargs or {})):
+        if id(func) in self._values:
+            return self._values[id(func)]
+        for size in self._scratch.get(id(func), _nothing)(*args, **(kwargs or {})):
             self._end(self._begin(size, self._phase), size, self._phase)
         out = _RESULTS.of(func, args, kwargs or {})
-        for tensor in tree_leaves(out):
-            on_device = isinstance(tensor, torch.Tensor) and tensor.device.type == "meta"
-            if on_device and tensor.untyped_storage()._cdata not in self._live:
+        for tensor in _tensors(out):
+            if tensor.is_meta and tensor.untyped_storage()._cdata not in self._live:
                 self._add(tensor, self._phase)
         return out
 
@@ -137,27 +137,25 @@ class Results:
     """
 
     def __init__(self) -> None:
-        self._pure: dict[Any, bool] = {}
+        self._pure: dict[int, bool] = {}  # by the operator's id
         self._known: dict[Any, list[tuple[Any, ...]]] = {}  # size, strides and type of each result
 
     def of(self, func: Any, args: Any, kwargs: Any) -> Any:
         """The same as `func(*args, **kwargs)`."""
-        if func not in self._pure:
-            self._pure[func] = _writes_to_new_memory_alone(func)
-        if not self._pure[func]:
+        pure = self._pure.get(id(func))
+        if pure is None:
+            pure = self._pure[id(func)] = _writes_to_new_memory_alone(func)
+        if not pure:
             return func(*args, **kwargs)
-        given = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
-        if not given or any(tensor.device.type != "meta" for tensor in given):
-            return func(*args, **kwargs)
-        key = (func, _facts(args), _facts(tuple(sorted(kwargs.items()))))
+        key = (id(func), _facts(args), _facts([*kwargs.items()]))
         known = self._known.get(key)
-        if known is None:
-            out = func(*args, **kwargs)
-            if (found := _recipe(out, given)) is not None:
-                self._known[key] = found
-            return out
-        made = [torch.empty_strided(size, stride, dtype=dtype, device="meta") for size, stride, dtype in known]
-        return made[0] if len(func._schema.returns) == 1 else tuple(made)
+        if known is not None:
+            made = [torch.empty_strided(size, stride, dtype=dtype, device="meta") for size, stride, dtype in known]
+            return made[0] if len(func._schema.returns) == 1 else tuple(made)
+        out, given = func(*args, **kwargs), [*_tensors(args), *_tensors([*kwargs.values()])]
+        if given and all(tensor.is_meta for tensor in given) and (found := _recipe(out, given)) is not None:
+            self._known[key] = found
+        return out
 
 
 _RESULTS = Results()  # for all traces: those of one model differ in a few shapes
@@ -170,10 +168,19 @@ def _writes_to_new_memory_alone(func: Any) -> bool:
     return bool(returns) and tensors and not func._schema.is_mutable
 
 
+def _tensors(value: Any) -> list[torch.Tensor]:
+    """Those among an operator's arguments or results."""
+    if isinstance(value, torch.Tensor):
+        return [value]
+    if isinstance(value, list | tuple):
+        return [tensor for one in value for tensor in _tensors(one)]
+    return []
+
+
 def _facts(value: Any) -> Any:
     """What decides a result's shape."""
     if isinstance(value, torch.Tensor):
-        return value.dtype, value.shape, value.stride()
+        return value.dtype, value.shape, value.stride(), value.is_meta
     if isinstance(value, list | tuple):
         return tuple(map(_facts, value))
     return type(value), value  # 1 and 1.0 promote differently
@@ -185,7 +192,7 @@ def _recipe(out: Any, given: list[torch.Tensor]) -> list[tuple[Any, ...]] | None
     storages = {tensor.untyped_storage()._cdata for tensor in given}
     made = []
     for result in results:
-        if type(result) is not torch.Tensor or result.device.type != "meta":
+        if type(result) is not torch.Tensor or not result.is_meta:
             return None
         recipe = (result.shape, result.stride(), result.dtype)
         size = torch.empty_strided(*recipe[:2], dtype=result.dtype, device="meta").untyped_storage().nbytes()
