@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 import re
 import subprocess
 import sys
@@ -252,8 +253,6 @@ def test_an_exit_of_the_job_stays(main: Main) -> None:
 
 
 def test_the_environment_is_prepared_but_the_user_wins(monkeypatch: pytest.MonkeyPatch) -> None:
-    import os
-
     monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
     monkeypatch.setenv("TOKENIZERS_PARALLELISM", "true")
     entry.prepare_environment()
@@ -275,6 +274,33 @@ def test_what_only_shows_the_config_never_imports_torch(script: str, arguments: 
     assert done.returncode == 0, done.stderr
     assert done.stdout.endswith("imported: []\n")
     assert len(done.stdout.splitlines()) > 5
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="torch has expandable segments on Linux alone")
+@pytest.mark.parametrize("wanted", [True, False])
+@pytest.mark.parametrize("script", ["train.py", "evaluate.py", "xrayexp losses"])
+def test_the_allocator_is_chosen_before_cuda_could_start(script: str, wanted: bool, tmp_path: Path) -> None:
+    """That is, before the pipeline is imported, and bitsandbytes with it."""
+    (tmp_path / "config.yaml").write_text(f"memory: {{expandable_segments: {str(wanted).lower()}}}")
+    run, arguments = f"runpy.run_path({script!r}, run_name='__main__')", [f"run={tmp_path}"]
+    if script == "train.py":
+        arguments = [f"memory.expandable_segments={str(wanted).lower()}", f"hydra.run.dir={tmp_path}"]
+    elif script == "xrayexp losses":
+        run, arguments = "__import__('xrayexp.cli').cli.main()", ["losses", str(tmp_path)]
+    program = (
+        "import os, runpy, sys\n"
+        "class Watch:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name in ('torch', 'bitsandbytes', 'xrayexp.pipeline'):\n"
+        "            print(name, os.environ.get('PYTORCH_ALLOC_CONF'), flush=True)\n"
+        "            os._exit(0)\n"
+        "sys.meta_path.insert(0, Watch())\n"
+        f"sys.argv = {[script, *arguments]}\n"
+        f"{run}\n"
+    )
+    clean = {name: value for name, value in os.environ.items() if "ALLOC_CONF" not in name}
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, env=clean, capture_output=True, text=True)
+    assert done.stdout.split() == ["xrayexp.pipeline", "expandable_segments:True" if wanted else "None"], done.stderr
 
 
 @pytest.mark.parametrize("script", ["train.py", "evaluate.py"])

@@ -16,6 +16,7 @@ from xrayexp.config import config_dir
 from xrayexp.errors import UserError
 from xrayexp.memory.plan import Constants, Forecast, Peak
 from xrayexp.memory.step import WHOLE
+from xrayexp.models.loading import resolve_pretrained
 from xrayexp.planning import Plan, Planner, checked
 from xrayexp.settings import Settings
 
@@ -69,6 +70,30 @@ def test_a_plan_is_kept(compose: Compose, tmp_path: Path, monkeypatch: pytest.Mo
     other = replace(settings, trainer=replace(settings.trainer, micro_batch_size=3))
     with pytest.raises(TypeError):
         Planner(settings).forecast(other)
+
+
+def test_a_plan_is_made_anew_for_another_config_of_the_model(compose: Compose, tmp_path: Path) -> None:
+    """Of weights that are not at hand as well: the config that is used in their place."""
+    settings = settings_of(compose, tmp_path)
+    config = json.loads((Path(resolve_pretrained(settings.model.pretrained)) / "config.json").read_text())
+    planner, found = Planner(settings), set()
+    for layers in (2, 1):
+        config["vision_config"]["num_hidden_layers"] = layers
+        (tmp_path / "config.json").write_text(json.dumps(config))
+        model = replace(settings.model, pretrained=str(tmp_path / "missing"), architecture=str(tmp_path))
+        found.add(planner._kept_file(replace(settings, model=model)))
+    assert len(found) == 2
+
+
+def test_a_plan_is_made_anew_for_another_allocator(
+    compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = settings_of(compose, tmp_path)
+    found = set()
+    for chosen in ("expandable_segments:True", "max_split_size_mb:64"):
+        monkeypatch.setenv("PYTORCH_ALLOC_CONF", chosen)
+        found.add(Planner(settings)._kept_file(settings))
+    assert len(found) == 2
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal, NoReturn
 
 from hydra.errors import InstantiationException
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
@@ -42,6 +42,7 @@ def launch(config_name: str, task: Literal["train", "evaluate"]) -> NoReturn:
         _recall_resumed_run()
 
     def job(cfg: DictConfig) -> object:
+        choose_allocator(cfg, cfg.get("run"))
         from xrayexp import pipeline
         from xrayexp.tracking.summary import print_summary
 
@@ -71,6 +72,25 @@ def prepare_environment() -> None:
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
     # The tokenizer's own threads do not survive the fork of data loader workers.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+def choose_allocator(cfg: DictConfig | None, run: str | Path | None) -> None:
+    """Carries out `memory.expandable_segments`; to be called before `xrayexp.pipeline` is imported.
+
+    bitsandbytes starts CUDA where it is imported, and from then on torch's allocator is what it is.
+
+    Args:
+        cfg: of a training; None for none.
+        run: the folder of the run whose config counts instead; None for none.
+    """
+    from xrayexp.memory.segments import use_expandable_segments
+
+    if run is not None:
+        stored = Path(run) / "config.yaml"
+        cfg = OmegaConf.load(stored) if stored.is_file() else None  # type: ignore[assignment]
+    # What is no boolean is refused later on, with a sentence.
+    wanted = cfg is None or OmegaConf.select(cfg, "memory.expandable_segments", default=True) is True
+    use_expandable_segments(wanted)
 
 
 def run(job: Job, config_name: str, conf: Path) -> int:

@@ -31,7 +31,6 @@ from xrayexp.data.quarantine import QUARANTINE
 from xrayexp.evaluation import evaluate_model, evaluate_predictions, write_scores
 from xrayexp.evaluation_request import Request
 from xrayexp.memory.measure import forget_peak, peak_memory_gib
-from xrayexp.memory.segments import use_expandable_segments
 from xrayexp.metrics.config import MetricsSection
 from xrayexp.models.loading import (
     compile_decoder_layers,
@@ -81,7 +80,6 @@ def train(cfg: DictConfig) -> TrainingSummary:
     quiet_libraries()
     settings = Settings.from_config(cfg)
     settings.require_training()
-    use_expandable_segments(settings.memory.expandable_segments)
     require(settings.requirements())
     settings, plan = checked(settings)
     run, checkpoint = _run_folder(settings)
@@ -118,7 +116,7 @@ def _train(settings: Settings, run: RunFolder, checkpoint: Path | None, plan: Pl
         summary = _fit(settings, run, trainer, module, data, best, checkpoint)
         if plan is not None:
             write_json(run.plan_file, plan.to_json())
-            summary = replace(summary, predicted_memory_gib=plan.forecast.training.allocated)
+            summary = replace(summary, predicted_memory_gib=plan.forecast.worst.allocated)
         write_json(run.summary_file, summary.to_json())
         if settings.test:
             restore_adapter(module.model, run.adapter("best"))  # type: ignore[arg-type]
@@ -211,7 +209,6 @@ def _trained_parts(
     """Trainer, module and data of a run that was trained, to ask it about one split."""
     if checkpoint != "none":
         require_adapter(run.adapter(checkpoint))
-    use_expandable_segments(settings.memory.expandable_segments)
     require(settings.requirements(logged=False))
     _use_threads(settings)
     quarantine = folder / QUARANTINE

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from xrayexp.errors import UserError
 from xrayexp.memory.plan import Constants, Forecast, Peak, Verdict
+from xrayexp.memory.segments import segments_grow
 from xrayexp.replacing import replaced
 from xrayexp.training.config import AUTO
 
@@ -208,7 +209,7 @@ class Planner:
 
     def _trace(self, settings: Settings) -> Forecast:
         constants = Constants(0.0, 0.0, ()) if self.on_cpu else Constants.read()
-        expandable = settings.memory.expandable_segments
+        expandable = segments_grow(settings.memory.expandable_segments)
         model = self._model(settings)
         training, generation = (
             Peak.of(recording, constants, expandable_segments=expandable)
@@ -217,26 +218,35 @@ class Planner:
         return Forecast(training, generation, constants.context_gib, constants.calibrated_on)
 
     def _training(self, model: PeftModel, settings: Settings) -> Recording:
-        from xrayexp.memory.optimizer_state import bytes_per_number
+        from xrayexp.memory.optimizer_state import state_bytes
         from xrayexp.memory.step import trace_step
 
         _set_checkpointing(model, settings.trainer)
-        each = bytes_per_number(settings.optimizer())
-        states = [round(each * parameter.numel()) for parameter in model.parameters() if parameter.requires_grad]
         return trace_step(
-            model, _shape(model, settings), autocast=_autocast(settings), state_bytes=states, device=self._device
+            model,
+            _shape(model, settings),
+            autocast=_autocast(settings),
+            state_bytes=state_bytes(model, settings.optimizer()),
+            device=self._device,
         )
 
     def _generation(self, model: PeftModel, settings: Settings) -> Recording:
-        """The same for all that differ in the training step alone."""
+        """A round of validation, between two steps; the same for all that differ in the training step alone."""
+        from xrayexp.memory.optimizer_state import state_bytes
         from xrayexp.memory.step import trace_generation
 
         new, samples = settings.model.max_new_tokens, settings.trainer.eval_batch_size
         prompt = max(int(model.config.mm_tokens_per_image) + 1, settings.model.max_length - new)
-        key = _digest([*_model_facts(settings), samples, prompt, new])
+        key = _digest([*_model_facts(settings), settings.cfg["optimizer"], samples, prompt, new])
         if key not in self._generations:
             self._generations[key] = trace_generation(
-                model, samples, prompt, new, autocast=_autocast(settings), device=self._device
+                model,
+                samples,
+                prompt,
+                new,
+                autocast=_autocast(settings),
+                state_bytes=state_bytes(model, settings.optimizer()),
+                device=self._device,
             )
         return self._generations[key]
 
@@ -254,6 +264,8 @@ class Planner:
         return self._models[key]
 
     def _kept_file(self, settings: Settings) -> Path | None:
+        from xrayexp.models.skeleton import load_config
+
         folder = settings.memory.cache_dir
         if folder is None:
             return None
@@ -261,12 +273,12 @@ class Planner:
         facts = [
             *_model_facts(settings),
             settings.model.max_length, settings.model.max_new_tokens,
-            settings.memory.supervised_tokens, settings.memory.expandable_segments,
+            settings.memory.supervised_tokens, segments_grow(settings.memory.expandable_segments),
             settings.cfg["optimizer"],
             trainer.micro_batch_size, trainer.effective_batch_size, trainer.eval_batch_size, trainer.loss_chunk,
             trainer.gradient_checkpointing, trainer.checkpointed_layers, trainer.feature_cache,
             Constants.read().__dict__,
-            _architecture(settings.model.pretrained),
+            load_config(settings.model.pretrained, settings.model.architecture).to_json_string(),
             _traced_code(),
         ]  # fmt: skip
         facts += [version(name) for name in TRACED] + ["on a CPU"] * self.on_cpu
@@ -321,14 +333,6 @@ def _set_checkpointing(model: PeftModel, trainer: TrainerSection) -> None:
         enable_gradient_checkpointing(base_model(model), trainer.checkpointed_layers)
     else:
         disable_gradient_checkpointing(base_model(model))
-
-
-def _architecture(pretrained: str) -> str:
-    """The config of a checkpoint's folder, which may be replaced under its name; empty for one on the hub."""
-    from xrayexp.models.loading import resolve_pretrained
-
-    config = Path(resolve_pretrained(pretrained)) / "config.json"
-    return config.read_text(encoding="utf-8") if config.is_file() else ""
 
 
 def _traced_code() -> str:

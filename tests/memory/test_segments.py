@@ -9,7 +9,7 @@ from unittest.mock import patch
 
 import pytest
 
-from xrayexp.memory.segments import EXPANDABLE, VARIABLES, allocator, use_expandable_segments
+from xrayexp.memory.segments import EXPANDABLE, VARIABLES, allocator, segments_grow, use_expandable_segments
 
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="torch has expandable segments on Linux alone")
 
@@ -42,3 +42,12 @@ def test_what_the_user_has_set_stays(name: str) -> None:
         other: "max_split_size_mb:128" if other == name else None for other in VARIABLES
     }
     assert allocator(wanted=True).detail == f"{name}=max_split_size_mb:128"
+
+
+def test_a_plan_counts_with_what_the_environment_says() -> None:
+    assert segments_grow(True)
+    assert not segments_grow(False)
+    os.environ[VARIABLES[1]] = "max_split_size_mb:128"
+    assert not segments_grow(True)
+    os.environ[VARIABLES[1]] += f", {EXPANDABLE}"
+    assert segments_grow(False)

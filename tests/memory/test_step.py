@@ -179,6 +179,17 @@ def test_generation_counts_the_cache() -> None:
     assert model.training
 
 
+def test_generation_between_two_steps_counts_what_training_keeps() -> None:
+    model = Setting.draw(1).traced()
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    states = [2 * parameter.nbytes for parameter in trained]
+    alone, between = (
+        trace_generation(model, 1, 64, 2, autocast=None, state_bytes=given, device=CPU) for given in (None, states)
+    )
+    assert between.peak - alone.peak == 3 * sum(parameter.nbytes for parameter in trained)
+    assert all(parameter.grad is None for parameter in trained)
+
+
 def cached(recording: Recording) -> int:
     return sum(event.size for event in recording.events if event.phase == steps.CACHE)
 

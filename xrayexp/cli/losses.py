@@ -24,6 +24,9 @@ def add(commands: Commands) -> None:
 def _run(arguments: argparse.Namespace) -> int:
     """Prints where the losses are, and what to do with them."""
     from xrayexp.config import register_resolvers
+    from xrayexp.entry import choose_allocator
+
+    choose_allocator(None, arguments.run)
     from xrayexp.pipeline import measure_losses
 
     show_log("xrayexp")

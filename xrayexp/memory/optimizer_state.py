@@ -26,6 +26,17 @@ def bytes_per_number(optimizer: Callable[[Iterable[torch.nn.Parameter]], Optimiz
     return sum(tensor.nbytes for tensor in _tensors(made.state[probe])) / _PROBE
 
 
+def state_bytes(model: torch.nn.Module, optimizer: Callable[[Iterable[torch.nn.Parameter]], Optimizer]) -> list[int]:
+    """Bytes of state of each parameter that is trained, in their order.
+
+    Args:
+        model: whose parameters may be on the meta device.
+        optimizer: as for `bytes_per_number`.
+    """
+    each = bytes_per_number(optimizer)
+    return [round(each * parameter.numel()) for parameter in model.parameters() if parameter.requires_grad]
+
+
 def _tensors(state: object) -> Iterator[torch.Tensor]:
     """Those in a state that grow with the parameter."""
     if isinstance(state, torch.Tensor) and state.numel() > _PROBE // 1024:

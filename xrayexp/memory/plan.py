@@ -75,7 +75,7 @@ class Forecast:
 
     Attributes:
         training: one step in its steady state.
-        generation: one round of validation, the cache at its full length.
+        generation: one round of validation between two steps, the cache at its full length.
         context_gib: see `Constants`.
         calibrated_on: see `Constants`.
     """

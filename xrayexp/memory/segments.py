@@ -1,4 +1,4 @@
-"""How torch's allocator takes memory of a GPU: a choice that it reads once, before its first allocation."""
+"""How torch's allocator takes memory of a GPU: a choice that it reads once, when CUDA starts."""
 
 from __future__ import annotations
 
@@ -12,9 +12,19 @@ EXPANDABLE = "expandable_segments:True"
 
 
 def use_expandable_segments(wanted: bool) -> None:
-    """Sets what torch reads at its first allocation on a GPU, where the system has it. What the user has set stays."""
+    """Sets what torch reads when CUDA starts, where the system has it. What the user has set stays."""
     if wanted and sys.platform == "linux" and not any(name in os.environ for name in VARIABLES):
         os.environ[VARIABLES[0]] = EXPANDABLE
+
+
+def segments_grow(wanted: bool) -> bool:
+    """Whether segments will grow: as the environment says, which the user or `use_expandable_segments` has set.
+
+    Args:
+        wanted: `memory.expandable_segments`, which counts where the environment says nothing.
+    """
+    chosen = next((os.environ[name] for name in VARIABLES if name in os.environ), None)
+    return wanted if chosen is None else EXPANDABLE in chosen.replace(" ", "")
 
 
 def allocator(wanted: bool) -> Check:

@@ -108,14 +108,10 @@ def trace_step(
     base = base_model(model)
     trace = AllocationTrace(scratch_of_kernels(device.name), values={torch.ops.aten._local_scalar_dense.default: 0})
     _hold_weights(trace, model)
-    trained, whole = [p for p in model.parameters() if p.requires_grad], set(map(id, whole_parameters(model)))
-    for parameter, size in zip(trained, state_bytes or [0] * len(trained), strict=True):
-        trace.allocate(size, WHOLE if id(parameter) in whole else OPTIMIZER)
-    gradients = {parameter: WHOLE if id(parameter) in whole else GRADIENTS for parameter in trained}
+    _hold_states(trace, model, state_bytes)
+    gradients = _gradient_names(model)
     if shape.accumulates:
-        for parameter, name in gradients.items():
-            parameter.grad = torch.empty_like(parameter)
-            trace.hold([parameter.grad], name)
+        _hold_gradients(trace, gradients)
     with uncollected(), as_on(device), _named_parts(trace, base), trace, DeviceSemantics(device) as semantics:
         with trace.phase(STEP), _named_gradients(trace, gradients):
             with trace.phase(INPUTS):
@@ -133,9 +129,27 @@ def trace_step(
 
 @torch.no_grad()
 def trace_generation(
-    model: PeftModel, samples: int, prompt: int, new_tokens: int, *, autocast: torch.dtype | None, device: Device = CUDA
+    model: PeftModel,
+    samples: int,
+    prompt: int,
+    new_tokens: int,
+    *,
+    autocast: torch.dtype | None,
+    state_bytes: Sequence[int] | None = None,
+    device: Device = CUDA,
 ) -> Recording:
-    """Records the prompt's pass and the last step of decoding, with the key-value cache at its full length."""
+    """Records the prompt's pass and the last step of decoding, with the key-value cache at its full length.
+
+    Args:
+        model: as for `trace_step`.
+        samples: that are generated together.
+        prompt: tokens of one, image tokens included.
+        new_tokens: of an answer.
+        autocast: the precision of autocast, or None.
+        state_bytes: as for `trace_step`, of a training that goes on afterwards: its optimiser's state and the last
+            step's gradients stay meanwhile. None for a model that is evaluated alone.
+        device: whose behaviour is traced.
+    """
     from transformers import DynamicCache
 
     base = base_model(model)
@@ -143,6 +157,9 @@ def trace_generation(
     model.eval()
     trace = AllocationTrace(scratch_of_kernels(device.name), values={torch.ops.aten._local_scalar_dense.default: 0})
     _hold_weights(trace, model)
+    if state_bytes is not None:
+        _hold_states(trace, model, state_bytes)
+        _hold_gradients(trace, _gradient_names(model))
     with uncollected(), as_on(device), _named_parts(trace, base), trace, DeviceSemantics(device) as semantics:
         with torch.autocast(device.name, dtype=autocast, enabled=autocast is not None), trace.phase(GENERATION):
             with trace.phase(INPUTS):
@@ -157,6 +174,7 @@ def trace_generation(
             }
             base(**inputs, past_key_values=cache, use_cache=True, logits_to_keep=1).logits.float()
         semantics.forget_casts()
+    model.zero_grad()
     model.train(training)
     return trace.recording
 
@@ -180,6 +198,24 @@ def _hold_weights(trace: AllocationTrace, model: torch.nn.Module) -> None:
     trace.hold([*kinds["quantized"], *kinds["other"]], WEIGHTS)
     trace.hold(kinds["trained"], ADAPTER)
     trace.hold(whole_parameters(model), WHOLE)
+
+
+def _gradient_names(model: torch.nn.Module) -> dict[torch.nn.Parameter, str]:
+    """What the gradient of each trained parameter is called."""
+    whole = set(map(id, whole_parameters(model)))
+    return {p: WHOLE if id(p) in whole else GRADIENTS for p in model.parameters() if p.requires_grad}
+
+
+def _hold_states(trace: AllocationTrace, model: torch.nn.Module, state_bytes: Sequence[int]) -> None:
+    names = _gradient_names(model).values()
+    for name, size in zip(names, state_bytes or [0] * len(names), strict=True):
+        trace.allocate(size, OPTIMIZER if name == GRADIENTS else name)
+
+
+def _hold_gradients(trace: AllocationTrace, names: Mapping[torch.nn.Parameter, str]) -> None:
+    for parameter, name in names.items():
+        parameter.grad = torch.empty_like(parameter)
+        trace.hold([parameter.grad], name)
 
 
 def example_batch(
