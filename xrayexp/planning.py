@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import blake2b
@@ -149,9 +149,8 @@ class Planner:
 
     def largest_micro_batch(self, budget_gib: float) -> int | None:
         """The largest micro-batch, a power of two up to the effective batch, that is predicted to fit."""
-        trainer = self.settings.trainer
         fitting = None
-        for size in (2**power for power in range(trainer.effective_batch_size.bit_length())):
+        for size in (2**power for power in range(self.settings.trainer.effective_batch_size.bit_length())):
             if self.forecast(_with_trainer(self.settings, micro_batch_size=size)).verdict(budget_gib) != "fits":
                 break
             fitting = size
@@ -206,7 +205,8 @@ class Planner:
             "eval_batch_size": replace(now, training=now.generation),
         }
         batches = [partial(_smaller_batches, name) for name, one in alone.items() if one.verdict(budget_gib) != "fits"]
-        for steps in (*batches, _lower_ranks, _shorter_samples):
+        lowered: list[Callable[[Settings], Iterator[tuple[str, Settings]]]] = [*batches, _lower_ranks, _shorter_samples]
+        for steps in lowered:
             for override, variant in steps(self.settings):
                 forecast = self.forecast(variant)
                 if forecast.verdict(budget_gib) == "fits":
