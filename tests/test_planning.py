@@ -48,7 +48,7 @@ def test_what_a_plan_says() -> None:
     assert plan.advice == "What would fit: trainer.micro_batch_size=1 (8.5 GiB)."
     calibrated = Plan(replace(forecast(12.5), calibrated_on=("NVIDIA L4",)), 12.0, ())
     assert "calibrated on NVIDIA L4" in calibrated.sentence
-    assert calibrated.advice == "No smaller micro-batch, rank or length alone makes it fit."
+    assert calibrated.advice == "No smaller batch, rank or length alone makes it fit."
 
 
 def test_constants_are_estimates_until_a_gpu_was_measured() -> None:
@@ -121,6 +121,23 @@ def test_what_costs_memory(compose: Compose, tmp_path: Path, more: Sequence[str]
     planned = [settings_of(compose, tmp_path, *overrides) for overrides in (more, less)]
     large, small = (Planner(settings).forecast(settings).training.allocated for settings in planned)
     assert large > small
+
+
+def test_advice_is_about_the_batch_that_is_too_large(
+    compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A gigabyte for each sample."""
+
+    def predicted(self: Planner, settings: Settings) -> Forecast:
+        sizes = (settings.trainer.micro_batch_size, settings.trainer.eval_batch_size)
+        training, generation = (Peak(size, size, {}) for size in map(float, sizes))
+        return Forecast(training, generation, context_gib=0.5, calibrated_on=())
+
+    monkeypatch.setattr(Planner, "forecast", predicted)
+    for micro, together, override in ((8, 2, "trainer.micro_batch_size=4"), (2, 8, "trainer.eval_batch_size=4")):
+        sizes = f"trainer.micro_batch_size={micro}", f"trainer.eval_batch_size={together}"
+        plan = Planner(settings_of(compose, tmp_path, *sizes)).plan(5.0)
+        assert [change.overrides for change in plan.nearest] == [(override,)]
 
 
 def test_a_training_that_does_not_fit_is_stopped(compose: Compose, tmp_path: Path) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from hashlib import blake2b
 from importlib.metadata import version
 from pathlib import Path
@@ -76,7 +77,7 @@ class Plan:
     def advice(self) -> str:
         """What would fit."""
         if not self.nearest:
-            return "No smaller micro-batch, rank or length alone makes it fit."
+            return "No smaller batch, rank or length alone makes it fit."
         options = [f"{' '.join(c.overrides)} ({c.forecast.card_gib:.1f} GiB)" for c in self.nearest]
         return f"What would fit: {', or '.join(options)}."
 
@@ -109,7 +110,7 @@ def checked(settings: Settings) -> tuple[Settings, Plan | None]:
         if size is None:
             raise UserError(f"trainer.auto_batch=true: not even one sample is predicted to fit into {budget:g} GiB")
         log.info("trainer.auto_batch: micro-batches of %d", size)
-        settings = _with_micro_batch(settings, size)
+        settings = _with_trainer(settings, micro_batch_size=size)
     if settings.trainer.checkpoint_layers == AUTO:
         layers = planner.fewest_checkpointed_layers(settings, budget)
         if layers is not None:
@@ -148,11 +149,9 @@ class Planner:
 
     def largest_micro_batch(self, budget_gib: float) -> int | None:
         """The largest micro-batch, a power of two up to the effective batch, that is predicted to fit."""
-        trainer = self.settings.trainer
-        sizes = [2**power for power in range(trainer.effective_batch_size.bit_length())]
         fitting = None
-        for size in sizes:
-            if self.forecast(_with_micro_batch(self.settings, size)).verdict(budget_gib) != "fits":
+        for size in (2**power for power in range(self.settings.trainer.effective_batch_size.bit_length())):
+            if self.forecast(_with_trainer(self.settings, micro_batch_size=size)).verdict(budget_gib) != "fits":
                 break
             fitting = size
         return fitting
@@ -199,8 +198,15 @@ class Planner:
         return forecast
 
     def _nearest(self, budget_gib: float) -> Iterator[Change]:
-        """One setting lowered until it fits, for each of those that can be."""
-        for steps in (_smaller_micro_batches, _lower_ranks, _shorter_samples):
+        """One setting lowered until it fits, for each of those that can be; of batches the one that is too large."""
+        now = self.forecast(self.settings)
+        alone = {
+            "micro_batch_size": replace(now, generation=now.training),
+            "eval_batch_size": replace(now, training=now.generation),
+        }
+        batches = [partial(_smaller_batches, name) for name, one in alone.items() if one.verdict(budget_gib) != "fits"]
+        lowered: list[Callable[[Settings], Iterator[tuple[str, Settings]]]] = [*batches, _lower_ranks, _shorter_samples]
+        for steps in lowered:
             for override, variant in steps(self.settings):
                 forecast = self.forecast(variant)
                 if forecast.verdict(budget_gib) == "fits":
@@ -366,21 +372,17 @@ def _build(settings: Settings, device: Device) -> PeftModel:
     return model.train()
 
 
-def _with_micro_batch(settings: Settings, size: int) -> Settings:
-    return _with_trainer(settings, micro_batch_size=size)
-
-
 def _with_trainer(settings: Settings, **changed: Any) -> Settings:
     """Also in what the run folder will say that the run was made with."""
     cfg = {**settings.cfg, "trainer": {**settings.cfg["trainer"], **changed}}
     return replace(settings, cfg=cfg, trainer=replace(settings.trainer, **changed))
 
 
-def _smaller_micro_batches(settings: Settings) -> Iterator[tuple[str, Settings]]:
-    size = settings.trainer.micro_batch_size
+def _smaller_batches(name: str, settings: Settings) -> Iterator[tuple[str, Settings]]:
+    size = getattr(settings.trainer, name)
     while size > 1:
         size = -(-size // 2)
-        yield f"trainer.micro_batch_size={size}", _with_micro_batch(settings, size)
+        yield f"trainer.{name}={size}", _with_trainer(settings, **{name: size})
 
 
 def _lower_ranks(settings: Settings) -> Iterator[tuple[str, Settings]]:
