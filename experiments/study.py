@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -56,6 +57,7 @@ class Study:
         blocks: Markdown for the README's marked blocks, by name; "claims" and "environment" come with the form.
         draw: writes the figures into a folder.
         threads: compute threads of a row.
+        requires: packages of its requirements.txt without which no row can be computed.
         isolated: whether rows are independent. If so each has a process of its own, and --jobs runs several at once.
     """
 
@@ -67,6 +69,7 @@ class Study:
     draw: Callable[[Rows, Path], None] | None = None
     threads: int = 1
     isolated: bool = True
+    requires: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -97,6 +100,7 @@ def main(study: Study) -> None:
         parser.error("--quick does not write over the recorded results: give another --out")
     command = f"python experiments/{study.name}/run.py" + " --quick" * options.quick
     try:
+        require_packages(study)
         results = run(
             study, place, command, quick=options.quick, jobs=0 if options.quick else getattr(options, "jobs", 0)
         )
@@ -108,6 +112,16 @@ def main(study: Study) -> None:
         verdict = "holds" if claim["holds"] else "DOES NOT HOLD"
         print(f"{claim['name']}: {claim['value']:.4g}, {claim['direction']} {claim['bound']:g}: {verdict}")
     print(f"written to {place.out}")
+
+
+def require_packages(study: Study) -> None:
+    """Raises UserError when a package is missing that only this experiment needs."""
+    missing = [name for name in study.requires if find_spec(name) is None]
+    if missing:
+        file = f"experiments/{study.name}/requirements.txt"
+        raise UserError(
+            f"{', '.join(missing)} is not installed, which only this experiment needs: pip install -r {file}"
+        )
 
 
 def _place(study: Study, out: Path | None, quick: bool) -> Place:

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from xrayexp.settings import Settings
 
 GEMMA_WORDS = 262_208
-TINY = "tiny"  # the embedded model's own vocabulary
 
 
 class DrawnPhantoms(PhantomSource):
@@ -106,10 +105,12 @@ def draw_images(settings: Settings, data: ReportDataModule) -> list[Example]:
     from hydra.utils import instantiate
 
     examples = [data.splits["train"][draw.sample] for batch in data.sampler.plan(0) for draw in batch]
-    phantoms: Any = PhantomSource(**{
-        name: instantiate(value, _convert_="all") if isinstance(value, dict) else value
-        for name, value in settings.cfg["data"]["source"].items()
-        if name != "_target_"
-    })
+    phantoms: Any = PhantomSource(
+        **{
+            name: instantiate(value, _convert_="all") if isinstance(value, dict) else value
+            for name, value in settings.cfg["data"]["source"].items()
+            if name != "_target_"
+        }
+    )
     DrawnPhantoms.drawn.update({e.image_id: phantoms.image(e.image_id) for e in examples})
     return examples

@@ -55,8 +55,6 @@ def load_model(
     """
     from transformers import AutoModelForImageTextToText
 
-    from xrayexp.models.norms import fuse_norms
-
     path, stored = resolve_pretrained(pretrained), stored_quantization(pretrained)
     if stored is not None:
         _require_same_quantization(pretrained, stored, quantization)
@@ -70,7 +68,6 @@ def load_model(
     if stored is not None:
         _cast_unquantized(model, dtype)
     _prepare_4bit_layers(model, dtype)
-    fuse_norms(model)
     return model.requires_grad_(False)
 
 

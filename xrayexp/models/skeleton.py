@@ -62,8 +62,6 @@ def skeleton(
     """
     from transformers import AutoModelForImageTextToText
 
-    from xrayexp.models.norms import fuse_norms
-
     with torch.device("meta"):
         model: PreTrainedModel = AutoModelForImageTextToText.from_config(
             config, dtype=dtype, attn_implementation=attention
@@ -72,7 +70,6 @@ def skeleton(
         if not getattr(quantization, "load_in_4bit", False):
             raise ConfigError(["memory can be predicted for quantization=nf4 or none, not for 8-bit weights"])
         _quantize(model, quantization, dtype)
-    fuse_norms(model)
     return model.requires_grad_(False)
 
 
