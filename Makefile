@@ -1,8 +1,10 @@
 # make demo · make test · make test-slow · make test-real · make lint · make clean
 # PYTHON selects the interpreter that .venv is made from: make PYTHON=python3.12 demo
+# JOBS is how many processes share the tests, a file to each at a time; 0: in pytest's own process
 
 PYTHON ?= python3
 PYTEST_ARGS ?=
+JOBS ?= 2
 BIN := .venv/bin
 
 .PHONY: help demo test test-slow test-real lint clean
@@ -14,7 +16,7 @@ help:
 	@echo "make test-real  the tests on PadChest's real label file and on real images"
 	@echo "make lint       ruff and mypy"
 	@echo "make clean      remove .venv and caches; runs in outputs/ stay"
-	@echo "PYTHON=$(PYTHON) makes .venv; PYTEST_ARGS reaches pytest: make test PYTEST_ARGS='-k report -x'"
+	@echo "JOBS=$(JOBS) processes share the tests; PYTHON=$(PYTHON) makes .venv; PYTEST_ARGS reaches pytest: make test PYTEST_ARGS='-k report -x'"
 
 demo: .venv/installed
 	run=outputs/demo-$$(date +%Y%m%d-%H%M%S) && \
@@ -23,11 +25,11 @@ demo: .venv/installed
 	echo "The run lies in $$run"
 
 test: .venv/installed-test
-	$(BIN)/python -m pytest -m "not slow and not real_data" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m "not slow and not real_data" $(PYTEST_ARGS)
 
 # pytest's exit code 5 says that a group holds no test.
 test-slow: .venv/installed-test
-	$(BIN)/python -m pytest -m "slow and not real_data" $(PYTEST_ARGS) || [ $$? -eq 5 ]
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m "slow and not real_data" $(PYTEST_ARGS) || [ $$? -eq 5 ]
 
 # The label file comes from the network (29 MB) or from XRAYEXP_PADCHEST_LABELS=FOLDER, images from
 # XRAYEXP_REAL_IMAGES=FOLDER. What cannot be had is skipped, and said.

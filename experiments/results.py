@@ -133,6 +133,8 @@ def table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
 
 def claims_block(claims: Sequence[Values]) -> str:
     """The claims as a table, under the number of those that hold."""
+    if not claims:
+        return "No claims are made: they are about other hardware."
     lines = [
         [c["name"], f"{c['value']:.3g}", f"{c['direction']} {c['bound']:g}", "yes" if c["holds"] else "**no**"]
         for c in claims

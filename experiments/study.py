@@ -35,11 +35,13 @@ class Place:
         out: results.json, the figures and the filled README.
         work: what rows need on the way and nobody keeps: models, run folders.
         recorded: whether `out` is the experiment's own folder, whose results belong to the repository.
+        models: models that are too large to be made for every run; None where an experiment keeps none.
     """
 
     out: Path
     work: Path
     recorded: bool
+    models: Path | None = None
 
 
 Compute = Callable[[Row, Place], Values]
@@ -53,12 +55,14 @@ class Study:
         folder: where its run.py lies.
         plan: the rows without their values, in order; given True, few and small ones for --quick.
         compute: the values of one row.
-        claims: from the values of all rows and nothing else.
+        claims: from the values of all rows and nothing else; none where these are not of the hardware that it is about.
         blocks: Markdown for the README's marked blocks, by name; "claims" and "environment" come with the form.
         draw: writes the figures into a folder.
         threads: compute threads of a row.
         requires: packages of its requirements.txt without which no row can be computed.
         isolated: whether rows are independent. If so each has a process of its own, and --jobs runs several at once.
+        models: where it keeps models that outlive a run, unless --model-dir names another folder; None if it has none.
+        needs_gpu: whether only a GPU's results can be recorded: the README says so until there are some.
     """
 
     folder: Path
@@ -69,6 +73,8 @@ class Study:
     draw: Callable[[Rows, Path], None] | None = None
     threads: int = 1
     isolated: bool = True
+    models: Path | None = None
+    needs_gpu: bool = False
     requires: tuple[str, ...] = ()
 
     @property
@@ -82,7 +88,20 @@ class Study:
         return fill((self.folder / README).read_text(encoding="utf-8"), blocks | self.blocks(results.values))
 
 
-def main(study: Study) -> None:
+@dataclass(frozen=True)
+class Options:
+    """What one experiment's program can be told beyond the common options.
+
+    Attributes:
+        add: puts them into the parser.
+        study: the experiment as all options describe it; raises UserError where they cannot be met.
+    """
+
+    add: Callable[[argparse.ArgumentParser], None]
+    study: Callable[[argparse.Namespace], Study]
+
+
+def main(study: Study, further: Options | None = None) -> None:
     """Runs an experiment as the command line says; ends with exit code 2 for what the user can fix."""
     prepare_environment()
     parser = argparse.ArgumentParser(prog=f"experiments/{study.name}/run.py")
@@ -90,16 +109,31 @@ def main(study: Study) -> None:
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the results (default: the experiment's own)")
     if study.isolated:
         parser.add_argument("--jobs", type=int, default=1, metavar="N", help="rows that are computed at the same time")
+    if study.models is not None:
+        default = f"{study.models}; with --quick inside the results"
+        parser.add_argument(
+            "--model-dir", type=Path, metavar="DIR", help=f"folder of the models that it builds (default: {default})"
+        )
+    common = set(vars(parser.parse_args([])))
+    if further is not None:
+        further.add(parser)
     options = parser.parse_args()
     if study.isolated and options.jobs < 1:
         parser.error(f"--jobs must be at least 1, not {options.jobs}")
     logging.basicConfig(format="%(message)s")
     logging.getLogger("xrayexp").setLevel(logging.INFO)
     place = _place(study, options.out, options.quick)
+    if study.models is not None:
+        usual = place.work / "models" if options.quick else study.models
+        place = replace(place, models=(options.model_dir or usual).expanduser().resolve())
     if place.recorded and options.quick:
         parser.error("--quick does not write over the recorded results: give another --out")
     command = f"python experiments/{study.name}/run.py" + " --quick" * options.quick
+    own = {name: given for name, given in vars(options).items() if name not in common}
+    command += "".join(f" --{name} {given}" for name, given in own.items() if given != parser.get_default(name))
     try:
+        if further is not None:
+            study = further.study(options)
         require_packages(study)
         results = run(
             study, place, command, quick=options.quick, jobs=0 if options.quick else getattr(options, "jobs", 0)

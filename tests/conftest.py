@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
+from hypothesis import settings
 from omegaconf import DictConfig
 
 from xrayexp.config import config_dir, register_resolvers
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
     from xrayexp.tracking.summary import TrainingSummary
 
 Compose = Callable[..., DictConfig]
+
+settings.register_profile("xrayexp", deadline=None)  # how long an example takes depends on what else the machine does
+settings.load_profile("xrayexp")
 
 # A run of seconds: 200 patients, of whom a few images are used.
 SMALL = (

@@ -14,24 +14,28 @@ TOP = "top"  # files beside the rooms
 ROOMS = sorted(path.name for path in PACKAGE.iterdir() if path.is_dir() and (path / "__init__.py").exists())
 
 # What stands beside the rooms and every room may use; these import no room themselves.
-SHARED = {"errors", "checks", "config", "quiet", "messages", "progress", "replacing"}
+SHARED = {"errors", "checks", "config", "quiet", "messages", "progress", "replacing", "webpage", "drawing"}
 VERSION = "__version__"  # of the package itself
 
 # Room -> the rooms and the modules of other rooms that it may import.
 ARROWS: dict[str, set[str]] = {
     "data": set(),
-    "metrics": {"data.report"},
+    "metrics": {"data.report", "data.hierarchy", "data.boxes", "data.observations", "data.overlap"},
+    "baselines": {"data"},
     "models": set(),
     "adapters": {"models"},
     "training": {"data", "models", "adapters", "metrics", "tracking.examples"},
     "memory": {"models", "adapters", "training.loss"},
     "tracking": {"metrics"},
     "cli": {
+        "compare",
         "data.audit.terminal",
         "data_check",
         "doctor",
         "entry",
         "export",
+        "gallery",
+        "metrics.clinical",
         "pipeline",
         "planning",
         "settings",
@@ -101,8 +105,8 @@ def test_nothing_but_the_entries_knows_the_pipeline() -> None:
 
 @pytest.mark.parametrize("library", ["lightning", "hydra", "wandb"])
 def test_rooms_below_training_know_no_framework(library: str) -> None:
-    """Except that data hands itself to Lightning in one file, and adapters are built from their config."""
-    known = {"lightning": {"data/datamodule.py"}, "hydra": {"adapters/attach.py"}}
+    """Except that data hands itself to Lightning in one file, and adapters and metrics are built from their config."""
+    known = {"lightning": {"data/datamodule.py"}, "hydra": {"adapters/attach.py", "metrics/registry.py"}}
     users = {
         relative(path)
         for path in FILES

@@ -45,6 +45,7 @@ def test_doctor_looks_at_the_machine_and_at_what_is_configured(conf: Path) -> No
     assert {
         "accelerator",
         "GPU memory",
+        "GPU allocator",
         "bfloat16",
         "4-bit kernels",
         "Hugging Face token",
@@ -85,6 +86,7 @@ def test_doctor_on_this_machine(capsys: pytest.CaptureFixture[str], monkeypatch:
     shown = capsys.readouterr().out
     assert "accelerator" in shown
     assert "for model=medgemma15" in shown
+    assert "CheXbert weights" in shown
     assert "secret" not in shown
 
 
@@ -200,7 +202,7 @@ def test_a_wrong_command_shows_the_right_ones(capsys: pytest.CaptureFixture[str]
     assert "COMMAND" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", [["doctor"], ["data", "check"]], ids=" ".join)
+@pytest.mark.parametrize("command", [["doctor"], ["data", "check"], ["data", "fetch-metrics"]], ids=" ".join)
 def test_help_answers_without_torch(command: list[str]) -> None:
     program = (
         "import atexit, sys\n"

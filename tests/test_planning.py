@@ -15,6 +15,7 @@ from xrayexp.cli import main
 from xrayexp.config import config_dir
 from xrayexp.errors import UserError
 from xrayexp.memory.plan import Constants, Forecast, Peak
+from xrayexp.memory.step import WHOLE
 from xrayexp.planning import Plan, Planner, checked
 from xrayexp.settings import Settings
 
@@ -79,8 +80,18 @@ def test_a_plan_is_kept(compose: Compose, tmp_path: Path, monkeypatch: pytest.Mo
         (["trainer.gradient_checkpointing=false"], ["trainer.gradient_checkpointing=true"]),
         (["optimizer=adamw"], ["optimizer=paged_adamw_8bit"]),
         (["quantization=none"], ["quantization=nf4"]),
+        (
+            ["trainer.gradient_checkpointing=true", "trainer.checkpoint_layers=1"],
+            ["trainer.gradient_checkpointing=true"],
+        ),
+        (
+            ["adapter.modules_to_save=[lm_head,embed_tokens]"],
+            ["adapter.modules_to_save=[lm_head,embed_tokens]", "adapter.ensure_weight_tying=true"],
+        ),
+        (["adapter.modules_to_save=[lm_head,embed_tokens]", "adapter.ensure_weight_tying=true"], []),
     ],
 )
+@pytest.mark.filterwarnings("ignore:Model has `tie_word_embeddings=True`")
 def test_what_costs_memory(compose: Compose, tmp_path: Path, more: Sequence[str], less: Sequence[str]) -> None:
     planned = [settings_of(compose, tmp_path, *overrides) for overrides in (more, less)]
     large, small = (Planner(settings).forecast(settings).training.allocated for settings in planned)
@@ -97,6 +108,56 @@ def test_a_training_that_does_not_fit_is_stopped(compose: Compose, tmp_path: Pat
     )
     on_cpu = replace(settings, trainer=replace(settings.trainer, accelerator="cpu"))
     assert checked(on_cpu) == (on_cpu, None)
+
+
+def test_a_model_is_built_once_for_all_batches_lengths_and_checkpointed_layers(
+    compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = settings_of(compose, tmp_path, "adapter.target=language", "trainer.gradient_checkpointing=true")
+    planner = Planner(settings)
+    first = planner.forecast(settings)
+    monkeypatch.setattr(planning, "_build", None)
+    plain = settings_of(compose, tmp_path, "adapter.target=language")
+    sizes = [first.training.allocated]
+    for layers in (1, 0):
+        sizes.append(planner.forecast(planning._with_trainer(settings, checkpoint_layers=layers)).training.allocated)
+    assert sizes == sorted(sizes)
+    assert planner.forecast(plain).training.allocated == pytest.approx(sizes[-1])
+    shorter = replace(settings, model=replace(settings.model, max_length=96))
+    assert planner.forecast(shorter).training.allocated < first.training.allocated
+    monkeypatch.undo()
+    assert Planner(shorter).forecast(replace(shorter, memory=replace(shorter.memory, cache_dir=None))) == (
+        planner.forecast(shorter)
+    )
+
+
+def test_the_fewest_layers_that_must_be_checkpointed(compose: Compose, tmp_path: Path) -> None:
+    chosen = ("adapter.target=language", "trainer.gradient_checkpointing=true", "trainer.micro_batch_size=8")
+    settings = settings_of(compose, tmp_path, *chosen, "trainer.checkpoint_layers=auto")
+    planner = Planner(settings)
+
+    def needed(layers: int) -> float:
+        """The smallest card on which that fits."""
+        forecast = planner.forecast(planning._with_trainer(settings, checkpoint_layers=layers))
+        return 1.1 * max(forecast.training.reserved, forecast.generation.reserved) + forecast.context_gib
+
+    for layers in (2, 1, 0):
+        card = replace(settings, memory=replace(settings.memory, budget_gib=needed(layers) + 1e-6))
+        same, plan = checked(card)
+        assert plan is not None
+        assert plan.verdict == "fits"
+        found = same.trainer.checkpoint_layers
+        assert found == same.cfg["trainer"]["checkpoint_layers"]
+        assert found == next(number for number in range(layers + 1) if needed(number) <= needed(layers))
+
+
+def test_what_is_trained_whole_has_its_line(compose: Compose, tmp_path: Path) -> None:
+    """Weight, gradient and the two numbers of AdamW's state, four bytes each; once where both are tied."""
+    whole = ["adapter.modules_to_save=[lm_head,embed_tokens]", "adapter.ensure_weight_tying=true"]
+    settings = settings_of(compose, tmp_path, *whole, "trainer.effective_batch_size=32")
+    parts = Planner(settings).forecast(settings).training.parts
+    words, hidden = 531, 64
+    assert parts[WHOLE] * 2**30 == 4 * 4 * words * hidden
 
 
 UNTRACEABLE = {"hira", "shira", "waveft"}

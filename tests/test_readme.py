@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -104,7 +105,22 @@ def test_the_command_that_exports_writes_a_model(
     assert (tmp_path / "model" / "model.safetensors").exists()
 
 
-@pytest.mark.parametrize("command", [c for c in commands("xrayexp") if c[1] != "export"], ids=" ".join)
+@pytest.mark.parametrize("command", [*commands("xrayexp", "compare"), *commands("xrayexp", "gallery")], ids=" ".join)
+def test_commands_on_evaluated_runs_write_their_page(
+    command: list[str], trained_run: TrainingSummary, tmp_path: Path
+) -> None:
+    for word in command[2:]:
+        shutil.copytree(trained_run.folder / "evaluation", tmp_path / word / "evaluation")
+        shutil.copy(trained_run.folder / "config.yaml", tmp_path / word)
+    done = run(command, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / done.stdout.splitlines()[-1].removeprefix("page: ")).stat().st_size > 10_000
+
+
+OTHER_COMMANDS = [c for c in commands("xrayexp") if c[1] not in ("export", "compare", "gallery")]
+
+
+@pytest.mark.parametrize("command", OTHER_COMMANDS, ids=" ".join)
 def test_console_commands_answer(command: list[str], tmp_path: Path) -> None:
     done = run(command, tmp_path)
     assert done.returncode == 0, done.stderr

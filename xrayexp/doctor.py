@@ -29,18 +29,21 @@ class Finding:
 
 
 def examine(conf: Path) -> Iterator[Finding]:
-    """Checks, one after the other, the machine, the weights of every configured model, data and logins.
+    """Checks, one after the other, the machine, the weights of every configured model and metric, data and logins.
 
     Args:
         conf: the folder of the config files.
     """
     from xrayexp.data.checks import padchest_folder
+    from xrayexp.memory.segments import allocator
+    from xrayexp.metrics.clinical.files import RADGRAPH_MODELS, chexbert_files, radgraph_files
     from xrayexp.models.checks import hub_token, weights
     from xrayexp.tracking.checks import wandb_login
     from xrayexp.training.checks import accelerator, bf16, four_bit, gpu_memory
 
     yield Finding(accelerator("auto"))
     yield Finding(gpu_memory(), "4B models")
+    yield Finding(allocator(_value(conf, [], "memory.expandable_segments") == "True"))
     yield Finding(bf16(), "trainer=gpu_12gb")
     yield Finding(four_bit())
     default = _value(conf, [], "model.pretrained")
@@ -51,6 +54,8 @@ def examine(conf: Path) -> Iterator[Finding]:
         if pretrained != default:
             yield Finding(weights(pretrained), f"model={option}")
     yield Finding(padchest_folder(_value(conf, ["data=padchest"], "data.root")), "data=padchest")
+    for check in (radgraph_files(RADGRAPH_MODELS[0]), chexbert_files()):
+        yield Finding(check, "metrics=clinical")
     yield Finding(wandb_login(), "tracking with W&B")
 
 

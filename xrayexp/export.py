@@ -26,9 +26,9 @@ from xrayexp.models.checks import is_hub_id, weights
 from xrayexp.models.full_precision import bytes_of, is_stored_quantized, load_dequantized
 from xrayexp.models.hub import push, require_free_name
 from xrayexp.models.loading import load_model, load_processor
-from xrayexp.pipeline import data_module
 from xrayexp.quiet import quiet_libraries
 from xrayexp.resume import config_of, moved
+from xrayexp.run_data import data_module
 from xrayexp.settings import Settings
 from xrayexp.tracking.model_card import MergedModel, model_card
 from xrayexp.tracking.public import last_component

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import lightning as L
 import pandas as pd
 import torch
-from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from xrayexp.adapters.attach import (
     adapted_layers,
@@ -22,29 +21,37 @@ from xrayexp.adapters.attach import (
     restore_adapter,
     trainable_parameters,
 )
+from xrayexp.baseline_evaluation import beside_baselines
 from xrayexp.checks import require
-from xrayexp.config import parse_section
-from xrayexp.data.collate import ReportEncoder
 from xrayexp.data.datamodule import ReportDataModule
+from xrayexp.data.examples import finding_shares
 from xrayexp.data.losses import write_losses
 from xrayexp.data.partition import TRAIN, check_not_trained_on
 from xrayexp.data.quarantine import QUARANTINE
-from xrayexp.errors import ConfigError
+from xrayexp.evaluation import evaluate_model, evaluate_predictions, write_scores
+from xrayexp.evaluation_request import Request
 from xrayexp.memory.measure import forget_peak, peak_memory_gib
+from xrayexp.memory.segments import use_expandable_segments
 from xrayexp.metrics.config import MetricsSection
-from xrayexp.metrics.structured import structured_metrics
-from xrayexp.models.loading import enable_gradient_checkpointing, load_model, load_processor
+from xrayexp.models.loading import (
+    compile_decoder_layers,
+    enable_gradient_checkpointing,
+    load_model,
+)
 from xrayexp.planning import Plan, checked
 from xrayexp.quiet import quiet_libraries
-from xrayexp.resume import config_of, moved, own_overrides, require_same_run
+from xrayexp.resume import config_of, moved, on_other_data, own_overrides, require_same_run
+from xrayexp.run_data import data_module, judge, write_splits
 from xrayexp.settings import Settings
+from xrayexp.tracking.baseline_table import BaselineTable
 from xrayexp.tracking.loggers import log_adapter, log_facts, log_summary, tracked
 from xrayexp.tracking.record import recorded
 from xrayexp.tracking.run_folder import RunFolder, write_json
-from xrayexp.tracking.summary import EvaluationSummary, TrainingSummary, plain_text
-from xrayexp.training.accuracy_gate import AccuracyGate
+from xrayexp.tracking.summary import EvaluationSummary, TrainingSummary
+from xrayexp.training.accuracy_gate import verdict_of
 from xrayexp.training.callbacks import BestAdapter, FitTime, PredictionWriter
 from xrayexp.training.checkpoint import AtomicCheckpointIO, ExactCheckpoint, latest_checkpoint
+from xrayexp.training.feature_store import feature_store
 from xrayexp.training.module import ReportModule
 from xrayexp.training.progress import progress_callback
 from xrayexp.training.stop import stopped_by_signals
@@ -56,9 +63,6 @@ if TYPE_CHECKING:
 CallbackT = TypeVar("CallbackT", bound=L.Callback)
 
 log = logging.getLogger(__name__)
-
-CHECKPOINTS = ("best", "last", "none")
-EVALUATED_SPLITS = ("validation", "test")
 
 
 @stopped_by_signals()
@@ -77,11 +81,14 @@ def train(cfg: DictConfig) -> TrainingSummary:
     quiet_libraries()
     settings = Settings.from_config(cfg)
     settings.require_training()
+    use_expandable_segments(settings.memory.expandable_segments)
     require(settings.requirements())
     settings, plan = checked(settings)
     run, checkpoint = _run_folder(settings)
     with recorded(run, settings.cfg, own_overrides(), checkpoint):
         log.info("run folder: %s", run.path)
+        if settings.test:
+            settings.metrics.announce_missing()
         return _train(settings, run, checkpoint, plan)
 
 
@@ -102,7 +109,7 @@ def _train(settings: Settings, run: RunFolder, checkpoint: Path | None, plan: Pl
     data = data_module(settings, run.quarantine_file)
     data.check_training_set()
     data.follow_curriculum(settings.curriculum, settings.trainer.total_steps)
-    _write_splits(run, data)
+    write_splits(run, data)
     loggers = settings.loggers()
     with tracked(loggers, settings.cfg):
         best = BestAdapter(run.checkpoints, settings.trainer.monitor)
@@ -123,8 +130,8 @@ def _train(settings: Settings, run: RunFolder, checkpoint: Path | None, plan: Pl
 
 
 @stopped_by_signals()
-def evaluate(cfg: DictConfig) -> EvaluationSummary:
-    """Evaluates a run on one split.
+def evaluate(cfg: DictConfig) -> EvaluationSummary | BaselineTable:
+    """Evaluates a run on one split of its data or of others, predictions that are there, or a model as it is.
 
     Args:
         cfg: the composed config of conf/evaluate.yaml.
@@ -136,13 +143,31 @@ def evaluate(cfg: DictConfig) -> EvaluationSummary:
         UserError: for whatever the user can fix, before anything slow wherever possible.
     """
     quiet_libraries()
-    metrics = _check_evaluation(cfg)
-    run = RunFolder.open(Path(str(cfg.run)))
-    folder = run.evaluation(cfg.split, cfg.checkpoint)
-    here = moved(config_of(run), batch_size=cfg.batch_size, accelerator=cfg.accelerator, data_root=cfg.data_root)
+    request = Request.from_config(cfg)
+    request.metrics.announce_missing()
+    if request.predictions is not None:
+        return evaluate_predictions(request)
+    if request.pretrained is not None:
+        return evaluate_model(request)
+    assert request.run is not None
+    run = RunFolder.open(request.run)
+    if request.baseline is not None:
+        return beside_baselines(request, run, lambda checkpoint: _evaluate_run(request, run, checkpoint))
+    return _evaluate_run(request, run, request.checkpoint)
+
+
+def _evaluate_run(request: Request, run: RunFolder, checkpoint: str) -> EvaluationSummary:
+    """Asks one checkpoint of a run about a split of its data or of others."""
+    data_root = request.data_root if request.data is None else None  # it is in the data's config already
+    here = moved(config_of(run), batch_size=request.batch_size, accelerator=request.accelerator, data_root=data_root)
+    folder, subject = run.evaluation(request.asked, checkpoint), None
+    if request.data is not None:
+        section, data_config = request.data
+        here = on_other_data(here, data_config)
+        subject = f"{run.path}, checkpoint={checkpoint}, on {section.name} ({request.split})"
     settings = Settings.from_config(here)
-    parts = _trained_parts(run, settings, cfg.split, cfg.checkpoint, [PredictionWriter(folder)])
-    return _test(*parts, folder, metrics, checkpoint=cfg.checkpoint)
+    parts = _trained_parts(run, settings, request.split, checkpoint, folder, [PredictionWriter(folder)])
+    return _test(*parts, folder, request.metrics, checkpoint, subject)
 
 
 @stopped_by_signals()
@@ -173,7 +198,7 @@ def measure_losses(
     run = RunFolder.open(folder)
     here = moved(config_of(run), batch_size=batch_size, accelerator=accelerator, data_root=data_root)
     settings = Settings.from_config(here)
-    trainer, module, data = _trained_parts(run, settings, TRAIN, checkpoint, [])
+    trainer, module, data = _trained_parts(run, settings, TRAIN, checkpoint, run.evaluation(TRAIN, checkpoint), [])
     batches: Any = trainer.predict(module, datamodule=data)
     file = run.losses_file(checkpoint)
     write_losses(file, {image_id: loss for batch in batches for image_id, loss in batch.items()})
@@ -181,71 +206,34 @@ def measure_losses(
 
 
 def _trained_parts(
-    run: RunFolder, settings: Settings, split: str, checkpoint: str, callbacks: list[L.Callback]
+    run: RunFolder, settings: Settings, split: str, checkpoint: str, folder: Path, callbacks: list[L.Callback]
 ) -> tuple[L.Trainer, ReportModule, ReportDataModule]:
     """Trainer, module and data of a run that was trained, to ask it about one split."""
     if checkpoint != "none":
         require_adapter(run.adapter(checkpoint))
+    use_expandable_segments(settings.memory.expandable_segments)
     require(settings.requirements(logged=False))
     _use_threads(settings)
-    quarantine = run.evaluation(split, checkpoint) / QUARANTINE
+    quarantine = folder / QUARANTINE
     quarantine.unlink(missing_ok=True)  # of an earlier evaluation
     data = data_module(settings, quarantine, evaluated_split=split, splits=[split])
     if split != TRAIN and run.splits_file.exists():
         check_not_trained_on(pd.read_parquet(run.splits_file), data.splits[split], split)
     base = _base_model(settings)
     model = base if checkpoint == "none" else load_adapter(base, run.adapter(checkpoint))
-    module = ReportModule(model, data.encoder, settings.trainer, max_new_tokens=settings.model.max_new_tokens)
+    module = ReportModule(
+        model,
+        data.encoder,
+        settings.trainer,
+        max_new_tokens=settings.model.max_new_tokens,
+        judge=judge(data.source, data.section),
+    )
     return _trainer(settings, run, callbacks, logger=False, enable_checkpointing=False), module, data
-
-
-def _check_evaluation(cfg: DictConfig) -> MetricsSection:
-    problems: list[str] = []
-    if OmegaConf.is_missing(cfg, "run") or cfg.run is None:
-        problems.append("run is missing: python evaluate.py run=outputs/...")
-    if cfg.split not in EVALUATED_SPLITS:
-        problems.append(f"split must be one of {', '.join(EVALUATED_SPLITS)}, not '{cfg.split}'")
-    if cfg.checkpoint not in CHECKPOINTS:
-        problems.append(f"checkpoint must be one of {', '.join(CHECKPOINTS)}, not '{cfg.checkpoint}'")
-    size = cfg.batch_size
-    if size is not None and (not isinstance(size, int) or isinstance(size, bool) or size < 1):
-        problems.append(f"batch_size must be a whole number of at least 1 or null, not {size}")
-    metrics = parse_section(cfg, "metrics", MetricsSection, problems)
-    if problems or metrics is None:
-        raise ConfigError(problems)
-    return metrics
 
 
 def _use_threads(settings: Settings) -> None:
     if settings.trainer.num_threads is not None:
         torch.set_num_threads(settings.trainer.num_threads)
-
-
-def data_module(settings: Settings, quarantine: Path | None, **options: Any) -> ReportDataModule:
-    """The data of a run; labels and splits are read here, images when they are needed."""
-    encoder = ReportEncoder(load_processor(settings.model.pretrained), settings.data.prompt, settings.model.max_length)
-    data = ReportDataModule(
-        settings.data,
-        instantiate(settings.data.source, _convert_="all"),
-        encoder,
-        seed=settings.seed,
-        effective_batch_size=settings.trainer.effective_batch_size,
-        eval_batch_size=settings.trainer.eval_batch_size,
-        synthetic=settings.synthetic(),
-        augmentation=settings.augmenter(),
-        quarantine=quarantine,
-        **options,
-    )
-    counts = ", ".join(f"{len(examples):,} {name}" for name, examples in data.splits.items())
-    log.info("data %s: %s", settings.data.name, counts)
-    return data
-
-
-def _write_splits(run: RunFolder, data: ReportDataModule) -> None:
-    """Who is in which split, and how evenly the findings are spread; a resumed run keeps what it was started with."""
-    if not run.splits_file.exists():
-        data.partition.rows.to_parquet(run.splits_file, index=False, compression="zstd")
-        data.partition.balance.to_csv(run.balance_file, index=False)
 
 
 def _base_model(settings: Settings) -> PreTrainedModel:
@@ -265,8 +253,12 @@ def _training_module(settings: Settings, data: ReportDataModule) -> ReportModule
     if settings.init_from is not None and settings.resume is None:
         restore_adapter(model, Path(settings.init_from))
     if settings.trainer.gradient_checkpointing:
-        enable_gradient_checkpointing(base_model(model))
+        enable_gradient_checkpointing(base_model(model), settings.trainer.checkpointed_layers)
+    if settings.trainer.compile:
+        compile_decoder_layers(base_model(model))
     model.train()  # transformers loads models in evaluation mode, where dropout does nothing
+    images = [example.image_id for example in data.splits[TRAIN]]
+    features = feature_store(base_model(model), settings.trainer, Path(settings.data.cache_dir).expanduser(), images)
     return ReportModule(
         model,
         data.encoder,
@@ -275,6 +267,8 @@ def _training_module(settings: Settings, data: ReportDataModule) -> ReportModule
         scheduler=settings.scheduler(),
         max_new_tokens=settings.model.max_new_tokens,
         seed=settings.seed,
+        features=features,
+        judge=judge(data.source, data.section),
     )
 
 
@@ -337,7 +331,7 @@ def _fit(
         halved=tuple(module.halved),
         synthetic_share=data.partition.synthetic_share,
         broken_images=len(data.quarantine),
-        not_good=_verdict(trainer),
+        not_good=verdict_of(trainer),
         peak_memory_gib=peak_memory_gib(settings.trainer.device),
     )
 
@@ -348,12 +342,6 @@ def _callback(trainer: L.Trainer, kind: type[CallbackT]) -> CallbackT:
     return found
 
 
-def _verdict(trainer: L.Trainer) -> str | None:
-    """Why an accuracy gate does not call the run good."""
-    verdicts = [c.verdict for c in trainer.callbacks if isinstance(c, AccuracyGate)]  # type: ignore[attr-defined]
-    return next((verdict for verdict in verdicts if verdict), None)
-
-
 def _test(
     trainer: L.Trainer,
     module: ReportModule,
@@ -361,16 +349,19 @@ def _test(
     folder: Path,
     section: MetricsSection,
     checkpoint: str = "best",
+    subject: str | None = None,
 ) -> EvaluationSummary:
     """Generates and scores the data module's evaluated split; predictions are written as they come."""
     trainer.test(module, datamodule=data, verbose=False)
-    metrics = structured_metrics(module.scored, **vars(section))
-    write_json(folder / "metrics.json", metrics.to_json())
-    summary = EvaluationSummary(
-        folder, data.evaluated_split, checkpoint, metrics, data.quarantine.count(data.evaluated_split)
-    )
-    (folder / "table.txt").write_text(plain_text(summary), encoding="utf-8")
-    return summary
+    about = {
+        "folder": folder,
+        "split": data.evaluated_split,
+        "checkpoint": checkpoint,
+        "subject": subject,
+        "broken_images": data.quarantine.count(data.evaluated_split),
+    }
+    training = data.partition.examples[TRAIN]
+    return write_scores(module.scored(), section, about, finding_shares(training) if training else None)
 
 
 def _trainer(settings: Settings, run: RunFolder, callbacks: list[L.Callback], **options: Any) -> L.Trainer:

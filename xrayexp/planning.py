@@ -14,11 +14,17 @@ from typing import TYPE_CHECKING, Any
 from xrayexp.errors import UserError
 from xrayexp.memory.plan import Constants, Forecast, Peak, Verdict
 from xrayexp.replacing import replaced
+from xrayexp.training.config import AUTO
 
 if TYPE_CHECKING:
+    import torch
     from peft import PeftModel
 
+    from xrayexp.memory.device_semantics import Device
+    from xrayexp.memory.step import StepShape
+    from xrayexp.memory.trace import Recording
     from xrayexp.settings import Settings
+    from xrayexp.training.config import TrainerSection
 
 log = logging.getLogger(__name__)
 
@@ -103,9 +109,16 @@ def checked(settings: Settings) -> tuple[Settings, Plan | None]:
             raise UserError(f"trainer.auto_batch=true: not even one sample is predicted to fit into {budget:g} GiB")
         log.info("trainer.auto_batch: micro-batches of %d", size)
         settings = _with_micro_batch(settings, size)
-        planner.settings = settings
+    if settings.trainer.checkpoint_layers == AUTO:
+        layers = planner.fewest_checkpointed_layers(settings, budget)
+        if layers is not None:
+            log.info("trainer.checkpoint_layers: %d", layers)
+            settings = _with_trainer(settings, checkpoint_layers=layers)
+    planner.settings = settings
     plan = planner.plan(budget)
     log.info("%s", plan.sentence)
+    if settings.trainer.compile:
+        log.info("trainer.compile=true is not modelled: the plan is that of the same training without it")
     if plan.verdict == "does not fit":
         raise UserError(
             f"{plan.sentence}. {plan.advice} For a larger card set memory.budget_gib, to try it all the same memory=off"
@@ -118,11 +131,13 @@ class Planner:
 
     Args:
         settings: of the run. `memory.cache_dir` keeps what was predicted.
+        on_cpu: predicts for a CPU, where a prediction can be compared with what the profiler sees.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
+    def __init__(self, settings: Settings, *, on_cpu: bool = False) -> None:
+        self.settings, self.on_cpu = settings, on_cpu
         self._models: dict[str, PeftModel] = {}
+        self._generations: dict[str, Recording] = {}
 
     def plan(self, budget_gib: float) -> Plan:
         """The forecast for a card, with what fits instead."""
@@ -140,6 +155,26 @@ class Planner:
                 break
             fitting = size
         return fitting
+
+    def fewest_checkpointed_layers(self, settings: Settings, budget_gib: float) -> int | None:
+        """The fewest decoder layers that must be checkpointed to fit; None where not even all of them suffice.
+
+        Found by bisection, since every layer that is not checkpointed keeps more.
+        """
+        from xrayexp.adapters.attach import base_model
+        from xrayexp.models.loading import decoder_layers
+
+        def fits(layers: int) -> bool:
+            variant = _with_trainer(settings, checkpoint_layers=layers)
+            return self.forecast(variant).verdict(budget_gib) == "fits"
+
+        few, enough = -1, len(decoder_layers(base_model(self._model(settings))))
+        if not fits(enough):
+            return None
+        while enough - few > 1:
+            middle = (few + enough) // 2
+            few, enough = (few, middle) if fits(middle) else (middle, enough)
+        return enough
 
     def forecast(self, settings: Settings) -> Forecast:
         """What a variant needs; from the cache where it was predicted before.
@@ -172,36 +207,50 @@ class Planner:
                     break
 
     def _trace(self, settings: Settings) -> Forecast:
-        from xrayexp.memory.optimizer_state import bytes_per_number
-        from xrayexp.memory.step import StepShape, trace_generation, trace_step
-
-        trainer, constants = settings.trainer, Constants.read()
+        constants = Constants(0.0, 0.0, ()) if self.on_cpu else Constants.read()
+        expandable = settings.memory.expandable_segments
         model = self._model(settings)
-        trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        training, generation = (
+            Peak.of(recording, constants, expandable_segments=expandable)
+            for recording in (self._training(model, settings), self._generation(model, settings))
+        )
+        return Forecast(training, generation, constants.context_gib, constants.calibrated_on)
+
+    def _training(self, model: PeftModel, settings: Settings) -> Recording:
+        from xrayexp.memory.optimizer_state import bytes_per_number
+        from xrayexp.memory.step import trace_step
+
+        _set_checkpointing(model, settings.trainer)
         each = bytes_per_number(settings.optimizer())
-        image = int(model.config.mm_tokens_per_image)
-        tokens = settings.model.max_length
-        shape = StepShape(
-            samples=min(trainer.micro_batch_size, trainer.effective_batch_size),
-            tokens=tokens,
-            supervised=settings.memory.supervised_tokens or max(1, tokens - image),
-            accumulates=trainer.effective_batch_size > trainer.micro_batch_size,
-            chunk=trainer.loss_chunk,
+        states = [round(each * parameter.numel()) for parameter in model.parameters() if parameter.requires_grad]
+        return trace_step(
+            model, _shape(model, settings), autocast=_autocast(settings), state_bytes=states, device=self._device
         )
-        autocast = trainer.dtype if trainer.precision.endswith("mixed") else None
-        states = [round(each * parameter.numel()) for parameter in trained]
-        prompt = max(image + 1, tokens - settings.model.max_new_tokens)
-        training = trace_step(model, shape, autocast=autocast, state_bytes=states)
-        generation = trace_generation(
-            model, trainer.eval_batch_size, prompt, settings.model.max_new_tokens, autocast=autocast
-        )
-        peaks = Peak.of(training, constants), Peak.of(generation, constants)
-        return Forecast(*peaks, constants.context_gib, constants.calibrated_on)
+
+    def _generation(self, model: PeftModel, settings: Settings) -> Recording:
+        """The same for all that differ in the training step alone."""
+        from xrayexp.memory.step import trace_generation
+
+        new, samples = settings.model.max_new_tokens, settings.trainer.eval_batch_size
+        prompt = max(int(model.config.mm_tokens_per_image) + 1, settings.model.max_length - new)
+        key = _digest([*_model_facts(settings), samples, prompt, new])
+        if key not in self._generations:
+            self._generations[key] = trace_generation(
+                model, samples, prompt, new, autocast=_autocast(settings), device=self._device
+            )
+        return self._generations[key]
+
+    @property
+    def _device(self) -> Device:
+        from xrayexp.memory.device_semantics import CPU, CUDA
+
+        return CPU if self.on_cpu else CUDA
 
     def _model(self, settings: Settings) -> PeftModel:
-        key = _digest([*_model_facts(settings)])
+        key = _digest(_model_facts(settings))
         if key not in self._models:
-            self._models = {key: _build(settings)}  # one at a time: each is half a gigabyte of Python objects
+            # One at a time: each is half a gigabyte of Python objects.
+            self._models = {key: _build(settings, self._device)}
         return self._models[key]
 
     def _kept_file(self, settings: Settings) -> Path | None:
@@ -211,15 +260,16 @@ class Planner:
         trainer = settings.trainer
         facts = [
             *_model_facts(settings),
-            settings.model.max_new_tokens,
-            settings.memory.supervised_tokens,
+            settings.model.max_length, settings.model.max_new_tokens,
+            settings.memory.supervised_tokens, settings.memory.expandable_segments,
             settings.cfg["optimizer"],
             trainer.micro_batch_size, trainer.effective_batch_size, trainer.eval_batch_size, trainer.loss_chunk,
+            trainer.gradient_checkpointing, trainer.checkpointed_layers, trainer.feature_cache,
             Constants.read().__dict__,
             _architecture(settings.model.pretrained),
             _traced_code(),
         ]  # fmt: skip
-        facts += [version(name) for name in TRACED]
+        facts += [version(name) for name in TRACED] + ["on a CPU"] * self.on_cpu
         return Path(folder).expanduser() / "plans" / f"{_digest(facts)}.json"
 
 
@@ -232,12 +282,45 @@ def _keep(path: Path, forecast: Forecast) -> None:
 
 
 def _model_facts(settings: Settings) -> list[Any]:
-    """What decides the skeleton and the traced code, but for sizes of batches."""
-    trainer, model = settings.trainer, settings.model
+    """What decides the skeleton: not the size of batches, nor what is computed again."""
+    model = settings.model
     return [
-        model.pretrained, model.architecture, model.attention, model.max_length,
-        settings.quantization.config, settings.adapter.__dict__, trainer.precision, trainer.gradient_checkpointing,
+        model.pretrained, model.architecture, model.attention,
+        settings.quantization.config, settings.adapter.__dict__, settings.trainer.precision,
     ]  # fmt: skip
+
+
+def _shape(model: PeftModel, settings: Settings) -> StepShape:
+    """The last micro-batch of a step, of the longest samples."""
+    from xrayexp.adapters.attach import base_model
+    from xrayexp.memory.step import StepShape
+    from xrayexp.models.image_features import features_are_fixed
+
+    trainer, tokens = settings.trainer, settings.model.max_length
+    samples = min(trainer.micro_batch_size, trainer.effective_batch_size)
+    kept = trainer.feature_cache != "none" and features_are_fixed(base_model(model))
+    return StepShape(
+        samples=samples,
+        tokens=tokens,
+        supervised=settings.memory.supervised_tokens or max(1, tokens - int(model.config.mm_tokens_per_image)),
+        accumulates=trainer.effective_batch_size > trainer.micro_batch_size,
+        chunk=trainer.loss_chunk,
+        features=trainer.effective_batch_size - samples if kept else None,
+    )
+
+
+def _autocast(settings: Settings) -> torch.dtype | None:
+    return settings.trainer.dtype if settings.trainer.precision.endswith("mixed") else None
+
+
+def _set_checkpointing(model: PeftModel, trainer: TrainerSection) -> None:
+    from xrayexp.adapters.attach import base_model
+    from xrayexp.models.loading import disable_gradient_checkpointing, enable_gradient_checkpointing
+
+    if trainer.gradient_checkpointing:
+        enable_gradient_checkpointing(base_model(model), trainer.checkpointed_layers)
+    else:
+        disable_gradient_checkpointing(base_model(model))
 
 
 def _architecture(pretrained: str) -> str:
@@ -262,11 +345,9 @@ def _digest(facts: list[Any]) -> str:
     return blake2b(json.dumps(facts, default=str).encode(), digest_size=8).hexdigest()
 
 
-def _build(settings: Settings) -> PeftModel:
-    from xrayexp.adapters.attach import attach_adapter, base_model
-    from xrayexp.memory.device_semantics import CUDA
+def _build(settings: Settings, device: Device) -> PeftModel:
+    from xrayexp.adapters.attach import attach_adapter
     from xrayexp.memory.step import as_on
-    from xrayexp.models.loading import enable_gradient_checkpointing
     from xrayexp.models.skeleton import load_config, skeleton
 
     config = load_config(settings.model.pretrained, settings.model.architecture)
@@ -276,17 +357,19 @@ def _build(settings: Settings) -> PeftModel:
         dtype=settings.trainer.dtype,
         attention=settings.model.attention,
     )
-    with as_on(CUDA):
+    with as_on(device):
         model = attach_adapter(base, settings.adapter, total_steps=MANY_STEPS)
-    if settings.trainer.gradient_checkpointing:
-        enable_gradient_checkpointing(base_model(model))
     return model.train()
 
 
 def _with_micro_batch(settings: Settings, size: int) -> Settings:
+    return _with_trainer(settings, micro_batch_size=size)
+
+
+def _with_trainer(settings: Settings, **changed: Any) -> Settings:
     """Also in what the run folder will say that the run was made with."""
-    cfg = {**settings.cfg, "trainer": {**settings.cfg["trainer"], "micro_batch_size": size}}
-    return replace(settings, cfg=cfg, trainer=replace(settings.trainer, micro_batch_size=size))
+    cfg = {**settings.cfg, "trainer": {**settings.cfg["trainer"], **changed}}
+    return replace(settings, cfg=cfg, trainer=replace(settings.trainer, **changed))
 
 
 def _smaller_micro_batches(settings: Settings) -> Iterator[tuple[str, Settings]]:

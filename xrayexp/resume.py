@@ -124,6 +124,19 @@ def moved(
     return config
 
 
+def on_other_data(config: DictConfig, data: DictConfig) -> DictConfig:
+    """A run's config with another data set, whose images are asked about and prepared as the run's own were.
+
+    Args:
+        config: of the run; changed by the call.
+        data: a composed section `data`.
+    """
+    for key in ("prompt", "preprocessing"):
+        data[key] = config.data[key]
+    config.data = data
+    return config
+
+
 def require_same_run(run: RunFolder, config: Mapping[str, Any]) -> None:
     """Compares what a run was started with and what it is to go on with.
 

@@ -18,7 +18,7 @@ from xrayexp.errors import ConfigError
 from xrayexp.memory.config import MemorySection
 from xrayexp.metrics.config import MetricsSection
 from xrayexp.models.config import ModelSection, QuantizationSection
-from xrayexp.training.config import TrainerSection, check_callbacks, check_optimization
+from xrayexp.training.config import AUTO, TrainerSection, check_callbacks, check_optimization
 
 if TYPE_CHECKING:
     from lightning.pytorch.callbacks import Callback
@@ -84,11 +84,13 @@ class Settings:
         """What must be there before the run: weights, data, hardware; where it is `logged`, the loggers' packages."""
         from xrayexp.models.checks import weights
         from xrayexp.tracking.checks import logger_packages
-        from xrayexp.training.checks import accelerator, four_bit
+        from xrayexp.training.checks import accelerator, compiler, four_bit
 
         checks = [accelerator(self.trainer.accelerator), weights(self.model.pretrained)]
         if self.quantization.config is not None:
             checks.append(four_bit())
+        if self.trainer.compile and logged:  # evaluations do without
+            checks.append(compiler(self.trainer.accelerator))
         if self.data.requires is not None:
             checks.append(instantiate(self.data.requires))
         return [*checks, *(logger_packages(self.cfg.get("logger") or {}) if logged else [])]
@@ -99,6 +101,11 @@ class Settings:
         Raises:
             ConfigError: there is not.
         """
+        if self.data.is_test_set:
+            raise ConfigError(
+                [f"data={self.data.name} is a test set, which evaluate.py takes; to train on it, give all three of "
+                 "data.split.shares a share"]
+            )  # fmt: skip
         if not self.adapter.trains_something:
             raise ConfigError(
                 [f"adapter={self.adapter.name} trains nothing: choose adapter=lora or another, or add "
@@ -158,6 +165,21 @@ def _between_rooms(
         found.append(
             "quantization=int8 computes in float16 on a GPU, which Gemma 3's activations overflow: use nf4 or none"
         )
+    if (
+        trainer
+        and trainer.checkpoint_layers == AUTO
+        and isinstance(memory, MemorySection)
+        and memory.budget_gib is None
+    ):
+        found.append("trainer.checkpoint_layers=auto needs memory=budget_12gb, or another memory.budget_gib")
+    augmentation = others.get("augmentation")
+    if trainer and trainer.feature_cache == "disk":
+        if isinstance(augmentation, AugmentationSection) and augmentation.transforms:
+            found.append("trainer.feature_cache=disk needs images that stay the same: use augmentation=none, or step")
+        if adapter and (adapter.train_projector or "vision" in adapter.target):
+            found.append(
+                "trainer.feature_cache=disk needs a frozen vision tower and projector: use adapter.target=language"
+            )
     if adapter and adapter.ensure_weight_tying and not adapter.modules_to_save:
         found.append("adapter.ensure_weight_tying=true needs adapter.modules_to_save=[lm_head,embed_tokens]")
     if adapter and adapter.phases and others.get("init_from") is not None:

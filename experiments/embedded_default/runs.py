@@ -101,11 +101,14 @@ def _tested(cfg: DictConfig, folder: Path) -> Values:
     from xrayexp import pipeline
     from xrayexp.settings import Settings
     from xrayexp.tracking.run_folder import RunFolder
+    from xrayexp.tracking.summary import EvaluationSummary
 
     RunFolder.new(folder).write_config(Settings.from_config(cfg).cfg)
     evaluation = composed("evaluate", ["checkpoint=none", f"metrics.bootstrap={cfg.metrics.bootstrap}"])
     evaluation.run = str(folder)
-    return _scores(pipeline.evaluate(evaluation))
+    summary = pipeline.evaluate(evaluation)
+    assert isinstance(summary, EvaluationSummary)
+    return _scores(summary)
 
 
 def _scores(evaluation: EvaluationSummary) -> Values:

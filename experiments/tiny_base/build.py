@@ -29,7 +29,9 @@ from xrayexp.data.collate import Batch, ReportEncoder
 from xrayexp.data.examples import Example, examples_from_table
 from xrayexp.data.report import Finding, Report, parse_report
 from xrayexp.metrics.samples import ScoredReport
-from xrayexp.metrics.structured import structured_metrics
+from xrayexp.metrics.scoring import score
+from xrayexp.metrics.structured.form import Form
+from xrayexp.metrics.structured.matches import Matches
 from xrayexp.models.loading import load_model, load_processor
 from xrayexp.progress import watch
 from xrayexp.quiet import quiet_libraries
@@ -92,8 +94,13 @@ def captions(base: Path, *, patients: int) -> Values:
 def reports(base: Path, *, patients: int) -> Values:
     """Scores on the prompt that the base was never asked, for the same phantoms."""
     answers = list(_answers(base, report_prompt(), patients))
-    scored = [ScoredReport(e.image_id, e.patient_id, Report(e.findings), parse_report(text)) for e, text in answers]
-    metrics = structured_metrics(scored, bootstrap=0)
+    scored = [
+        ScoredReport(
+            image_id=e.image_id, patient_id=e.patient_id, truth=Report(e.findings), predicted=parse_report(text)
+        )
+        for e, text in answers
+    ]
+    metrics = score(scored, [Matches(), Form()], bootstrap=0)
     names = ("soft_match", "exact_match", "unparseable_rate")
     return {"images": len(answers), **{name: metrics.headline(name) for name in names}, "example": answers[0][1]}
 

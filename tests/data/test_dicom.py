@@ -27,7 +27,7 @@ from pydicom.uid import (
     generate_uid,
 )
 
-from xrayexp.data.images import read_image, to_uint8
+from xrayexp.data.images import image_shape, read_image, to_uint8
 from xrayexp.errors import DataError
 
 RAMP = np.arange(0, 4096, 4, dtype=np.uint16).reshape(32, 32)
@@ -52,6 +52,16 @@ def dicom(path: Path, pixels: NDArray[Any], **tags: object) -> Path:
 def test_grey_values_are_scaled(tmp_path: Path) -> None:
     """Whatever the file is called."""
     np.testing.assert_array_equal(read_image(dicom(tmp_path / "a.png", RAMP)), to_uint8(RAMP))
+
+
+def test_the_shape_is_in_the_header(tmp_path: Path) -> None:
+    path = dicom(tmp_path / "a.dcm", RAMP[:20])
+    assert image_shape(path) == (20, 32)
+    broken = pydicom.dcmread(path)
+    del broken.Rows
+    broken.save_as(tmp_path / "b.dcm")
+    with pytest.raises(DataError, match=r"b\.dcm"):
+        image_shape(tmp_path / "b.dcm")
 
 
 def test_monochrome1_is_inverted(tmp_path: Path) -> None:

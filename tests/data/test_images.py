@@ -14,7 +14,7 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 from PIL import Image
 
-from xrayexp.data.images import MID_GREY, pad_to_square, read_image, to_uint8
+from xrayexp.data.images import MID_GREY, image_shape, pad_to_square, read_image, to_uint8
 from xrayexp.errors import DataError
 
 RAMP = np.linspace(0, 255, 24 * 32).reshape(24, 32).round().astype(np.uint8)  # [height, width]
@@ -156,6 +156,19 @@ def test_exif_rotation_is_applied_to_deep_images(tmp_path: Path) -> None:
     exif[0x0112] = 3  # upside down
     turned = Image.fromarray(RAMP[::-1, ::-1].astype(np.uint16) * 16)
     assert is_ramp(read_image(save(turned, tmp_path / "turned.png", exif=exif)))
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6])
+def test_the_shape_is_known_before_the_image_is_read(tmp_path: Path, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = save(Image.new("L", (40, 20)), tmp_path / "image.jpg", exif=exif)
+    assert image_shape(path) == read_image(path).shape == ((40, 20) if orientation == 6 else (20, 40))
+    for bad, text in (("none.png", None), ("bad.png", "no image")):
+        if text is not None:
+            (tmp_path / bad).write_text(text)
+        with pytest.raises(DataError, match=bad):
+            image_shape(tmp_path / bad)
 
 
 def test_the_result_may_be_written_to(tmp_path: Path) -> None:

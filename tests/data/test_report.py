@@ -16,6 +16,7 @@ from xrayexp.data.report import (
     Finding,
     Report,
     ReportError,
+    name_spans,
     parse_report,
     write_report,
 )
@@ -233,3 +234,18 @@ def test_broken_structure_is_unparseable(broken: str) -> None:
 def test_only_the_findings_section_states_findings() -> None:
     told = NORMAL_REPORT.replace("none", "cardiac").replace("Normal chest", "Cardiomegaly")
     assert parse_report(told) == Report((Finding(NORMAL),))
+
+
+def test_where_names_stand() -> None:
+    """In the first line that has them, whatever stands around them; nowhere but under FINDINGS."""
+    text = (
+        "<unused94>FINDINGS:\n- mass\n<unused95>\r\nFINDINGS:\r\n  - Pleural Effusion  ( Left )\n\n- nodule\n"
+        "- pleural effusion (right)\n- (left)\nLOCATIONS:\n- left\n\nIMPRESSION:\nPleural effusion, nodule."
+    )
+    spans = name_spans(text)
+    assert {name: text[start:end] for name, (start, end) in spans.items()} == {
+        "pleural effusion": "Pleural Effusion",
+        "nodule": "nodule",
+    }
+    assert spans["pleural effusion"][0] == text.index("Pleural Effusion")
+    assert name_spans("no report") == {}

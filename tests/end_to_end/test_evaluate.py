@@ -19,18 +19,21 @@ from omegaconf import DictConfig, OmegaConf
 from xrayexp import pipeline
 from xrayexp.data.examples import examples_from_table
 from xrayexp.data.phantom import PhantomSource
-from xrayexp.data.report import Finding, Report, parse_report
+from xrayexp.data.report import Finding, Report, parse_report, write_report
 from xrayexp.errors import UserError
-from xrayexp.metrics.samples import ScoredReport, per_sample
-from xrayexp.metrics.structured import structured_metrics
+from xrayexp.metrics.predictions import read_predictions
+from xrayexp.metrics.registry import metrics_of
+from xrayexp.metrics.samples import per_sample
+from xrayexp.metrics.scoring import score
 from xrayexp.models.loading import load_processor
 from xrayexp.settings import Settings
 from xrayexp.tracking.run_folder import RunFolder
-from xrayexp.tracking.summary import TrainingSummary
+from xrayexp.tracking.summary import EvaluationSummary, TrainingSummary
 
 ROOT = Path(__file__).parents[2]
 Compose = Callable[..., DictConfig]
-FIELDS = {"image_id", "patient_id", "truth", "text", "predicted", "token_ids", "log_probs", "scores"}
+FIELDS = {"image_id", "patient_id", "truth", "truth_text", "text", "predicted", "confidence", "token_ids", "log_probs",
+          "scores"}  # fmt: skip
 
 
 @pytest.fixture
@@ -39,6 +42,13 @@ def run(trained_run: TrainingSummary, tmp_path: Path) -> Path:
     copy = tmp_path / "run"
     shutil.copytree(trained_run.folder, copy)
     return copy
+
+
+def asked(cfg: DictConfig) -> EvaluationSummary:
+    """What evaluate.py prints for one run without baselines."""
+    summary = pipeline.evaluate(cfg)
+    assert isinstance(summary, EvaluationSummary)
+    return summary
 
 
 def predictions(folder: Path) -> list[dict[str, Any]]:
@@ -88,7 +98,7 @@ def test_predictions_tell_truth_text_and_scores(trained_run: TrainingSummary, ev
     source = instantiate(OmegaConf.load(trained_run.folder / "config.yaml").data.source, _convert_="all")
     truths = {example.image_id: example for example in examples_from_table(source.table())}
     tokenizer = load_processor("pkg://xrayexp/models/tiny").tokenizer
-    for row in rows:
+    for row, scored in zip(rows, read_predictions(evaluated / "predictions.jsonl"), strict=True):
         assert set(row) == FIELDS
         example = truths[row["image_id"]]
         truth, predicted = report(row["truth"]), report(row["predicted"])
@@ -98,17 +108,17 @@ def test_predictions_tell_truth_text_and_scores(trained_run: TrainingSummary, ev
         assert row["text"] == tokenizer.decode(row["token_ids"], skip_special_tokens=True)
         assert len(row["log_probs"]) == len(row["token_ids"])
         assert all(value <= 0 for value in row["log_probs"])
-        assert row["scores"] == per_sample(ScoredReport(row["image_id"], row["patient_id"], truth, predicted))
+        assert row["confidence"].keys() == ({f["name"] for f in row["predicted"]} if predicted else set())
+        assert all(0 < value <= 1 for value in row["confidence"].values())
+        assert row["truth_text"] == write_report(example.findings)
+        assert row["scores"] == per_sample(scored)
 
 
 def test_metrics_follow_from_the_predictions(evaluated: Path) -> None:
-    scored = []
-    for row in predictions(evaluated):
-        truth = report(row["truth"])
-        assert truth is not None
-        scored.append(ScoredReport(row["image_id"], row["patient_id"], truth, report(row["predicted"])))
-    written = metrics(evaluated)
-    assert written == json.loads(json.dumps(structured_metrics(scored).to_json()))
+    """And from the training images, whose shares of findings are kept beside them."""
+    written, scored = metrics(evaluated), read_predictions(evaluated / "predictions.jsonl")
+    again = score(scored, metrics_of("structured"), training_shares=written["training_shares"])
+    assert written == json.loads(json.dumps(again.to_json()))
     assert written["images"] == 16
     assert written["bootstrap"] == 1000
     exact = [row["scores"]["exact_match"] for row in predictions(evaluated)]
@@ -127,15 +137,15 @@ def test_the_best_checkpoint_scores_what_validation_said(
     run: Path, trained_run: TrainingSummary, compose: Compose
 ) -> None:
     """Saved, loaded onto a freshly quantised base and asked again: the score that chose it."""
-    summary = pipeline.evaluate(compose(f"run={run}", "split=validation", config="evaluate"))
+    summary = asked(compose(f"run={run}", "split=validation", config="evaluate"))
     assert summary.folder == run / "evaluation" / "validation"
     assert summary.metrics.headline("micro_f1") == pytest.approx(trained_run.best_score, abs=1e-6)
     assert len(predictions(summary.folder)) == 6
 
 
 def test_other_checkpoints_go_to_folders_of_their_own(run: Path, evaluated: Path, compose: Compose) -> None:
-    plain = pipeline.evaluate(compose(f"run={run}", "checkpoint=none", "metrics.bootstrap=0", config="evaluate"))
-    last = pipeline.evaluate(compose(f"run={run}", "checkpoint=last", config="evaluate"))
+    plain = asked(compose(f"run={run}", "checkpoint=none", "metrics.bootstrap=0", config="evaluate"))
+    last = asked(compose(f"run={run}", "checkpoint=last", config="evaluate"))
     assert {path.name for path in (run / "evaluation").iterdir()} == {"test", "test_none", "test_last"}
     assert plain.metrics.headline("exact_match") == 0  # a base that never saw this task
     assert plain.metrics.headline("unparseable_rate") > 0.5
@@ -158,6 +168,7 @@ WRONG = [
     (["run={run}", "batch_size=1.5"], "batch_size"),
     (["run={run}", "metrics.confidence=2"], "metrics.confidence"),
     (["run={run}", "metrics.seed=-1"], "metrics.seed"),
+    (["run={run}", "metrics.scores.bands.head=7"], "metrics.scores.bands"),
 ]
 
 
@@ -165,24 +176,25 @@ WRONG = [
 def test_what_is_wrong_is_one_message(compose: Compose, run: Path, overrides: list[str], named: str) -> None:
     cfg = compose(*(override.format(run=run) for override in overrides), config="evaluate")
     with pytest.raises(UserError, match=named):
-        pipeline.evaluate(cfg)
+        asked(cfg)
 
 
-def test_patients_who_were_trained_on_are_not_evaluated(compose: Compose, run: Path) -> None:
+@pytest.mark.parametrize("split", ["train", "validation"])
+def test_patients_who_were_trained_on_are_not_evaluated(compose: Compose, run: Path, split: str) -> None:
     """As when the data changed since: another label file, or a stratified split of more rows."""
     splits = pd.read_parquet(run / "splits.parquet")
     tested = splits["split"] == "test"
     patient = splits["PatientID"][tested].iloc[0]
-    splits.loc[splits["PatientID"] == patient, "split"] = "train"
+    splits.loc[splits["PatientID"] == patient, "split"] = split
     splits.to_parquet(run / "splits.parquet", index=False)
-    with pytest.raises(UserError, match=f"1 patients of the test split were trained on: {patient}"):
-        pipeline.evaluate(compose(f"run={run}", config="evaluate"))
+    with pytest.raises(UserError, match=f"1 patients of the test split were trained on or validated with: {patient}"):
+        asked(compose(f"run={run}", config="evaluate"))
 
 
 def test_images_that_were_broken_once_are_forgotten(compose: Compose, run: Path) -> None:
     listed = run / "evaluation" / "test" / "quarantine.csv"
     listed.write_text("image_id,split,reason\nold.png,test,truncated\n", encoding="utf-8")
-    assert pipeline.evaluate(compose(f"run={run}", "metrics.bootstrap=0", config="evaluate")).broken_images == 0
+    assert asked(compose(f"run={run}", "metrics.bootstrap=0", config="evaluate")).broken_images == 0
     assert not listed.exists()
 
 
@@ -197,7 +209,7 @@ def test_missing_images_are_listed(compose: Compose, run: Path, monkeypatch: pyt
         return {image_ids[0]: "no such file"}
 
     monkeypatch.setattr(PhantomSource, "absent", absent)
-    done = pipeline.evaluate(compose(f"run={run}", "metrics.bootstrap=0", config="evaluate"))
+    done = asked(compose(f"run={run}", "metrics.bootstrap=0", config="evaluate"))
     assert done.broken_images == 1
     listed = (run / "evaluation" / "test" / "quarantine.csv").read_text(encoding="utf-8")
     assert listed == f"image_id,split,reason\n{missing[0]},test,no such file\n"
@@ -207,7 +219,7 @@ def test_the_base_model_of_a_config_without_adapter(compose: Compose, small: Seq
     """Training refuses it; the base can still be asked."""
     run = RunFolder.new(tmp_path / "run")
     run.write_config(Settings.from_config(compose(*small, "adapter=none", "model.max_new_tokens=4")).cfg)
-    done = pipeline.evaluate(compose(f"run={run.path}", "checkpoint=none", "metrics.bootstrap=0", config="evaluate"))
+    done = asked(compose(f"run={run.path}", "checkpoint=none", "metrics.bootstrap=0", config="evaluate"))
     assert len(predictions(done.folder)) == 16
 
 
@@ -215,5 +227,5 @@ def test_a_run_without_that_checkpoint(compose: Compose, run: Path) -> None:
     """A run that was stopped early has no last adapter."""
     shutil.rmtree(run / "checkpoints" / "last")
     with pytest.raises(UserError, match="last"):
-        pipeline.evaluate(compose(f"run={run}", "checkpoint=last", config="evaluate"))
+        asked(compose(f"run={run}", "checkpoint=last", config="evaluate"))
     assert not (run / "evaluation" / "test_last").exists()

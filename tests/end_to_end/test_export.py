@@ -30,6 +30,7 @@ from xrayexp.data.collate import EncodedSample, MicroBatch, pad
 from xrayexp.errors import UserError
 from xrayexp.export import ExportRequest, ExportSummary, export
 from xrayexp.models.loading import load_model, load_processor
+from xrayexp.run_data import data_module
 from xrayexp.tracking.summary import TrainingSummary
 
 TINY = "pkg://xrayexp/models/tiny"
@@ -110,7 +111,7 @@ def test_the_code_of_the_card_writes_the_report_that_was_compared(
 
     cfg: Any = OmegaConf.load(trained_run.folder / "config.yaml")
     source = instantiate(cfg.data.source, _convert_="all")
-    example = pipeline.data_module(_settings(trained_run.folder), None, splits=["validation"]).splits["validation"][0]
+    example = data_module(_settings(trained_run.folder), None, splits=["validation"]).splits["validation"][0]
     image = source.image(example.image_id)[8:-8]
     Image.fromarray(image).save(exported.folder / "chest.png")
     code = (exported.folder / "README.md").read_text(encoding="utf-8").split("```python\n")[1].split("```")[0]

@@ -191,3 +191,25 @@ def test_filling_twice_changes_nothing() -> None:
 def test_missing_marker_is_an_error() -> None:
     with pytest.raises(ValueError, match="no block 'figure'"):
         fill(README, {"figure": "x"})
+
+
+@pytest.mark.parametrize("given, expected", [([], "out/work/models"), (["--model-dir", "elsewhere"], "elsewhere")])
+def test_models_are_kept_where_they_are_asked_for(
+    toy: Study, place: Place, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, given: list[str], expected: str
+) -> None:
+    keeping = replace(toy, models=tmp_path / "usual", isolated=False, compute=lambda row, place: {
+        "number": str(place.models) == str(tmp_path / expected)
+    })  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["run.py", "--quick", "--out", str(place.out), *given])
+    main(keeping)
+    assert Results.read(place.out / "results.json").values["row-0"]["number"] is True
+
+
+def test_an_experiment_without_models_has_no_folder_for_them(
+    toy: Study, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["run.py", "--model-dir", "elsewhere"])
+    with pytest.raises(SystemExit):
+        main(toy)
+    assert "unrecognized arguments: --model-dir" in capsys.readouterr().err

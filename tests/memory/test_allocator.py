@@ -51,6 +51,36 @@ def test_no_less_than_lives_and_no_more_than_everything(events: list[Event]) -> 
 
 
 @given(histories())
+def test_segments_that_grow_hold_what_lives(events: list[Event]) -> None:
+    """They are mapped in pages of 2 and 20 MiB, and no more is mapped than was ever asked for."""
+    reserved = reserved_peak(events, expandable_segments=True)
+    assert reserved >= live_peak(events)
+    assert reserved <= sum(rounded(event.size) for event in events if event.size) + 22 * MIB
+    assert reserved % (2 * MIB) == 0
+
+
+def test_segments_that_grow_are_not_cut_up() -> None:
+    """A free end is lengthened, where a segment of fixed size would be useless."""
+    growing: list[Event] = []
+    for number in range(1, 11):
+        growing += [Event(number, 40 * number * MIB, ""), Event(number, 0, "")]
+    assert reserved_peak(growing, expandable_segments=True) == 400 * MIB
+    assert reserved_peak(growing) == sum(40 * number for number in range(1, 11)) * MIB
+
+
+def test_the_end_that_can_grow_is_taken_last() -> None:
+    allocator = CachingAllocator(expandable_segments=True)
+    allocator.allocate(0, 30 * MIB)
+    allocator.allocate(1, 2 * MIB)
+    allocator.allocate(2, 28 * MIB)
+    allocator.release(0)
+    allocator.release(2)  # 28 MiB at the end: the better fit
+    allocator.allocate(3, 28 * MIB)
+    allocator.allocate(4, 48 * MIB)  # the end is still free, and grows
+    assert allocator.reserved == 80 * MIB
+
+
+@given(histories())
 def test_what_was_freed_is_used_again(events: list[Event]) -> None:
     """The same history a second time, after everything was freed, needs no new segment."""
     ends = {event.block for event in events if not event.size}

@@ -33,7 +33,7 @@ from xrayexp.memory.device_semantics import CPU, CUDA, DeviceSemantics
 from xrayexp.memory.measure import GIB, peak_memory_gib
 from xrayexp.memory.optimizer_state import bytes_per_number
 from xrayexp.memory.scratch import scratch_of_kernels
-from xrayexp.memory.step import StepShape, _batch, _lengthen, as_on, trace_generation, trace_step
+from xrayexp.memory.step import StepShape, _lengthen, as_on, example_batch, trace_generation, trace_step
 from xrayexp.memory.trace import AllocationTrace
 from xrayexp.models.loading import enable_gradient_checkpointing, load_model
 from xrayexp.models.skeleton import load_config, skeleton, weight_tensors
@@ -332,7 +332,7 @@ def test_4bit_operators(real: PreTrainedModel) -> None:
 @fact("image features are put between the words by aten::masked_scatter", "memory/scratch.py")
 def test_image_features_are_scattered(bones: PreTrainedModel) -> None:
     with Operators() as seen, as_on(CPU), DeviceSemantics(CPU):
-        inputs, _ = _batch(bones, StepShape(1, 32, 4))
+        inputs, _ = example_batch(bones, StepShape(1, 32, 4), torch.device("meta"))
         bones.model(**inputs, use_cache=False)
     assert seen.names.count("aten::masked_scatter") == 1
 
@@ -408,7 +408,7 @@ def test_named_parts(bones: PreTrainedModel) -> None:
     parts = {"vision": inner.vision_tower, "language": inner.language_model}
     handles = [part.register_forward_hook(lambda *_, name=name: called.append(name)) for name, part in parts.items()]
     with as_on(CPU), DeviceSemantics(CPU):
-        inputs, _ = _batch(bones, StepShape(1, 32, 4))
+        inputs, _ = example_batch(bones, StepShape(1, 32, 4), torch.device("meta"))
         inner(**inputs, use_cache=False)
     for handle in handles:
         handle.remove()

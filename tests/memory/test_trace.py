@@ -59,3 +59,27 @@ def test_held_twice_counts_once_and_moves() -> None:
     assert sum(trace.recording.at_peak.values()) == KIB + 512
     assert trace.recording.at_peak["b"] == KIB
     assert trace.recording.at_peak["a"] == 0
+
+
+def test_a_repeated_operator_is_known_and_has_memory_of_its_own() -> None:
+    """Others run every time: those that return views, or write to what is there."""
+    x = torch.empty(64, 32, device="meta", requires_grad=True)
+
+    def compute() -> list[torch.Tensor]:
+        y = torch.nn.functional.softmax(x @ x.T, -1)
+        values, places = y.max(dim=0)
+        return [y, y[:, :3], y.transpose(0, 1), values, places, (y * 2).add_(1), y.to(torch.bfloat16), y.sum()]
+
+    expected = [(t.shape, t.stride(), t.dtype, t.requires_grad) for t in compute()]
+    trace = AllocationTrace()
+    trace.hold([x], "given")
+    with trace:
+        first, second = compute(), compute()
+    for found in (first, second):
+        assert [(t.shape, t.stride(), t.dtype, t.requires_grad) for t in found] == expected
+        assert found[1].untyped_storage()._cdata == found[0].untyped_storage()._cdata
+    assert not {t.untyped_storage()._cdata for t in first} & {t.untyped_storage()._cdata for t in second}
+    sizes = [event.size for event in trace.recording.events if event.size][1:]
+    assert sizes[: len(sizes) // 2] == sizes[len(sizes) // 2 :]
+    second[0].sum().backward()
+    assert x.grad is not None

@@ -1,25 +1,47 @@
+"""Resamples of patients, and BCa intervals against scipy's."""
+
 from __future__ import annotations
 
 import tracemalloc
 
 import numpy as np
 import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+from scipy.stats import bootstrap as scipys
 
 from xrayexp.metrics import bootstrap
-from xrayexp.metrics.bootstrap import MIN_DEFINED, percentile_interval, resampled_totals
-from xrayexp.metrics.counts import Counts, Floats
+from xrayexp.metrics.base import Floats
+from xrayexp.metrics.bootstrap import (
+    MIN_DEFINED,
+    NO_ACCELERATION,
+    NO_SPREAD,
+    ONE_SIDED,
+    acceleration,
+    bca_interval,
+    resampled_totals,
+)
+from xrayexp.metrics.formulas import means
 
 
-def share_interval(successes: Floats, trials: Floats, seed: int, resamples: int = 400) -> tuple[float, float]:
+def totals(table: Floats, resamples: int, seed: int) -> Floats:
+    [found] = resampled_totals([table], resamples, seed)
+    return found
+
+
+def share_interval(successes: Floats, trials: Floats, seed: int, resamples: int = 200) -> tuple[float, float]:
     """The 95 % interval of sum(successes) / sum(trials), both [patients]."""
-    totals = resampled_totals(Counts(np.stack([successes, trials], axis=1)), resamples, seed).table
-    low, high = percentile_interval((totals[:, 0] / totals[:, 1])[:, None], 0.95)
-    return float(low[0]), float(high[0])
+    table = np.stack([successes, trials], axis=1)
+    draws = means(totals(table, resamples, seed))
+    [low], [high], _ = bca_interval(means(table.sum(axis=0)), draws, acceleration(table, means), 0.95)
+    return float(low), float(high)
 
 
 def test_every_resample_draws_as_many_patients_as_there_are() -> None:
-    identity = np.eye(30)
-    drawn = resampled_totals(Counts(identity), 50, seed=0).table
+    drawn = totals(np.eye(30), 50, seed=0)
     assert drawn.shape == (50, 30)
     assert (drawn.sum(axis=1) == 30).all()
     assert (drawn == drawn.round()).all()
@@ -28,28 +50,37 @@ def test_every_resample_draws_as_many_patients_as_there_are() -> None:
 
 
 def test_the_seed_decides() -> None:
-    counts = Counts(np.arange(40.0).reshape(20, 2))
-    first, again, other = (resampled_totals(counts, 30, seed).table for seed in (3, 3, 4))
+    first, again, other = (totals(np.arange(40.0).reshape(20, 2), 30, seed) for seed in (3, 3, 4))
     assert (first == again).all()
     assert (first != other).any()
 
 
 def test_cutting_into_chunks_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    counts = Counts(np.random.default_rng(0).integers(0, 5, size=(37, 4)).astype(float))
-    whole = resampled_totals(counts, 101, seed=1).table
+    table = np.random.default_rng(0).integers(0, 5, size=(37, 4)).astype(float)
+    whole, skewness = totals(table, 101, seed=1), acceleration(table, means)
     monkeypatch.setattr(bootstrap, "_CHUNK_CELLS", 37 * 7)
-    assert (resampled_totals(counts, 101, seed=1).table == whole).all()
+    monkeypatch.setattr(bootstrap, "_JACKKNIFE_CELLS", 4 * 5)
+    assert (totals(table, 101, seed=1) == whole).all()
+    assert acceleration(table, means) == pytest.approx(skewness)
+
+
+def test_a_sparse_table_is_a_table_and_all_tables_see_the_same_draws() -> None:
+    table = np.random.default_rng(0).integers(0, 3, size=(40, 5)) * np.random.default_rng(1).integers(0, 2, (40, 5))
+    fractions = table / 7
+    dense, sparse, seventh = resampled_totals([table, csr_array(table), fractions], 60, seed=2)
+    assert (dense == sparse).all()
+    assert seventh == pytest.approx(dense / 7, rel=1e-12)  # in float64: float32 would be off by 1e-7
+    assert acceleration(csr_array(table), means) == pytest.approx(acceleration(table, means), nan_ok=True)
 
 
 def test_memory_does_not_grow_with_resamples_times_patients() -> None:
-    counts = Counts(np.ones((20_000, 3)))
     tracemalloc.start()
     try:
-        resampled_totals(counts, 500, seed=0)
+        totals(np.ones((20_000, 3)), 2000, seed=0)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert peak < 25e6  # all draws at once would be 40 MB
+    assert peak < 60e6  # all draws at once would be 160 MB
 
 
 def test_the_interval_of_a_share_has_the_width_that_theory_gives() -> None:
@@ -76,8 +107,67 @@ def test_a_value_that_most_resamples_lack_has_no_interval() -> None:
     undefined = round(200 * (1 - MIN_DEFINED))
     draws[:undefined, 1] = np.nan
     draws[: undefined + 1, 2] = np.nan
-    low, high = percentile_interval(draws, 0.9)
+    low, high, notes = bca_interval(np.full(3, 0.5), draws, np.zeros(3), 0.9)
     assert low[0] == pytest.approx(0.05)
     assert high[0] == pytest.approx(0.95)
-    assert low[1] > low[0]  # of the resamples that have it, here the larger ones
+    assert 0.05 < low[1] < np.nanquantile(draws[:, 1], 0.05)  # the value lies low among them: BCa moves the ends down
     assert np.isnan([low[2], high[2]]).all()
+    assert notes == ["", "", ""]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    sample=arrays.arrays(np.float64, st.integers(3, 25), elements=st.floats(-5, 5).map(np.exp)),
+    confidence=st.floats(0.5, 0.99),
+    seed=st.integers(0, 2**31),
+)
+def test_the_interval_of_a_mean_is_scipys(sample: NDArray[np.float64], confidence: float, seed: int) -> None:
+    """From the same resamples; the acceleration is ours."""
+    assume(np.ptp(sample) > 1e-3 * sample.max())
+    theirs = scipys(
+        (sample,), np.mean, n_resamples=200, method="BCa", confidence_level=confidence, rng=np.random.default_rng(seed)
+    )
+    draws, (expected) = theirs.bootstrap_distribution, theirs.confidence_interval
+    assume(draws.min() < sample.mean() < draws.max())
+    table = np.stack([sample, np.ones(len(sample))], axis=1)
+    found = acceleration(table, means)
+    [low], [high], [note] = bca_interval(np.array([sample.mean()]), draws[:, None], found, confidence)
+    assert note == ""
+    assert (low, high) == pytest.approx(tuple(expected), rel=1e-6)
+
+
+def test_a_skewed_sample_has_a_skewed_interval() -> None:
+    """What the percentiles lack: Efron & Tibshirani's reason for BCa."""
+    sample = np.random.default_rng(0).exponential(size=60) ** 2
+    table = np.stack([sample, np.ones(60)], axis=1)
+    draws = means(totals(table, 2000, seed=0))
+    [skewness] = acceleration(table, means)
+    [low], [high], _ = bca_interval(sample.mean(keepdims=True), draws, np.array([skewness]), 0.95)
+    assert skewness > 0.05
+    assert low > np.quantile(draws, 0.025)
+    assert high > np.quantile(draws, 0.975)
+
+
+@pytest.mark.parametrize(
+    "value, draws, skewness, note",
+    [
+        (1.0, [1.0] * 40, 0.0, NO_SPREAD),
+        (1.0, [*np.linspace(0, 0.9, 40)], 0.0, ONE_SIDED),
+        (0.5, [*np.linspace(0, 1, 40)], np.nan, NO_ACCELERATION),
+        (0.5, [*np.linspace(0, 1, 40)], 0.0, ""),
+    ],
+)
+def test_where_bca_does_not_exist_the_percentiles_stand_in_and_say_so(
+    value: float, draws: list[float], skewness: float, note: str
+) -> None:
+    low, high, notes = bca_interval(np.array([value]), np.array(draws)[:, None], np.array([skewness]), 0.9)
+    assert notes == [note]
+    if note:
+        assert (low[0], high[0]) == pytest.approx(tuple(np.quantile(draws, [0.05, 0.95])))
+
+
+def test_the_acceleration_does_not_exist_where_a_patient_decides_whether_the_value_does() -> None:
+    only_one = np.array([[1.0, 1.0], [0.0, 0.0], [0.0, 0.0]])
+    constant = np.ones((5, 2))
+    assert np.isnan(acceleration(only_one, means)).all()
+    assert np.isnan(acceleration(constant, means)).all()

@@ -56,6 +56,8 @@ def test_an_unparseable_prediction_names_nothing_not_even_normal() -> None:
     assert scores(report("normal"), None) == {
         "exact_match": False,
         "exact_match_located": False,
+        "strict_match": False,
+        "strict_match_jaccard": False,
         "soft_match": False,
         "soft_match_jaccard": False,
         "precision": None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -13,10 +14,13 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from xrayexp.adapters.attach import attach_adapter
+from xrayexp.data.answers import ReportForm
 from xrayexp.data.collate import ReportEncoder
 from xrayexp.data.datamodule import ReportDataModule
 from xrayexp.models.loading import load_model, load_processor
 from xrayexp.settings import Settings
+from xrayexp.training.feature_store import feature_store
+from xrayexp.training.judging import Judge
 from xrayexp.training.module import ReportModule
 
 
@@ -83,8 +87,11 @@ def build(compose: Callable[..., DictConfig], small: Sequence[str]) -> Callable[
             optimizer=settings.optimizer(),
             scheduler=settings.scheduler(),
             max_new_tokens=model.max_new_tokens,
+            judge=Judge(data.source, ReportForm(), settings.data.preprocessing, names=()),
             seed=settings.seed,
         )
+        images = [example.image_id for example in data.splits["train"]]
+        module.features = feature_store(base, trainer, Path(settings.data.cache_dir), images)
         return Parts(settings, data, module)
 
     return parts

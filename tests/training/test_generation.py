@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ from transformers import PreTrainedModel
 
 from xrayexp.adapters.attach import load_adapter
 from xrayexp.data.collate import EncodedSample, ReportEncoder, pad
+from xrayexp.data.report import name_spans
 from xrayexp.tracking.summary import TrainingSummary
 from xrayexp.training.generation import Generated, generate
 
@@ -64,6 +66,23 @@ def test_alone_as_in_a_batch(
         assert alone.token_ids == together.token_ids
         assert alone.text == together.text
         assert alone.log_probs == pytest.approx(together.log_probs, abs=1e-4)
+
+
+def test_characters_have_the_probability_of_the_tokens_that_wrote_them(
+    answers: list[Generated], encoder: ReportEncoder
+) -> None:
+    """Token by token: a decoded token is what it adds to the text."""
+    assert any(name_spans(answer.text) for answer in answers), "a model that names nothing shows nothing"
+    for answer in answers:
+        for name, (start, end) in name_spans(answer.text).items():
+            place, expected, written = 0, 0.0, ""
+            for token, log_prob in zip(answer.token_ids, answer.log_probs, strict=True):
+                piece = encoder.processor.tokenizer.decode([token], skip_special_tokens=True)
+                if place < end and place + len(piece) > start:
+                    expected, written = expected + log_prob, written + piece
+                place += len(piece)
+            assert name in written.lower()
+            assert answer.probability(start, end) == pytest.approx(math.exp(expected))
 
 
 def test_an_answer_ends_with_its_turn(answers: list[Generated], encoder: ReportEncoder) -> None:

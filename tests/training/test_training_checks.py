@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from xrayexp.training.checks import accelerator, bf16, four_bit, gpu_memory
+from xrayexp.training.checks import accelerator, bf16, compiler, four_bit, gpu_memory
 
 without_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
 with_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -71,3 +71,18 @@ def test_4_bit_weights_can_be_packed_and_read() -> None:
 def test_a_bitsandbytes_that_cannot_be_imported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "bitsandbytes", None)
     assert four_bit().status == "missing"
+
+
+@pytest.mark.parametrize("wanted, name, variable", [("cpu", "clang++", "CXX"), ("gpu", "gcc", "CC")])
+def test_a_compiler_is_looked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wanted: str, name: str, variable: str
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv(variable, raising=False)
+    check = compiler(wanted)
+    assert check.status == "missing"
+    assert variable in check.fix
+    assert "trainer.compile=false" in check.fix
+    command = tmp_path / (f"{name}.exe" if sys.platform == "win32" else name)
+    command.touch(mode=0o755)
+    assert compiler(wanted).detail == str(command)

@@ -240,6 +240,15 @@ def adapter_parameters(model: PeftModel | PreTrainedModel) -> dict[str, torch.nn
     return {name: p for name, p in model.named_parameters() if p.requires_grad or (len(prefix) > 1 and prefix in name)}
 
 
+def whole_parameters(model: torch.nn.Module) -> list[torch.nn.Parameter]:
+    """What is trained of modules that are trained whole; matrices that are tied come once."""
+    from peft.utils.other import ModulesToSaveWrapper
+
+    wrappers = [module for module in model.modules() if isinstance(module, ModulesToSaveWrapper)]
+    parameters = {id(p): p for wrapper in wrappers for p in wrapper.parameters() if p.requires_grad}
+    return list(parameters.values())
+
+
 def adapted_layers(model: PeftModel) -> str:
     """How many layers of each kind carry an adapter, and what is trained whole: "3 fc1, 6 q_proj, lm_head whole"."""
     from peft.tuners.tuners_utils import BaseTunerLayer

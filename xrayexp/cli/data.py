@@ -1,4 +1,4 @@
-"""`xrayexp data check`."""
+"""`xrayexp data check` and `xrayexp data fetch-metrics`."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from xrayexp.cli.common import OUTPUTS, Commands, open_console, show_log, whole_
 
 def add(commands: Commands) -> None:
     """Adds the command."""
-    about = "looks at a data set before anything is trained on it"
+    about = "looks at a data set before anything is trained on it; fetches the weights of metrics"
     parser = commands.add_parser("data", help=about, description=f"{about.capitalize()}.")
-    _add_check(parser.add_subparsers(title="commands", metavar="COMMAND", required=True))
+    subcommands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    _add_check(subcommands)
+    _add_fetch_metrics(subcommands)
 
 
 def _add_check(commands: Commands) -> None:
@@ -43,3 +45,31 @@ def _check(arguments: argparse.Namespace) -> int:
     print_audit(found, console)
     console.print(f"page: {report}", highlight=False, markup=False)
     return int(not found.fine)
+
+
+def _add_fetch_metrics(commands: Commands) -> None:
+    from xrayexp.metrics.clinical.files import RADGRAPH_MODELS
+
+    about = "the weights of the clinical metrics: CheXbert and RadGraph"
+    fetch = commands.add_parser(
+        "fetch-metrics",
+        help=f"downloads {about}",
+        description=f"Downloads {about}. An interrupted download goes on where it was.",
+    )
+    default = RADGRAPH_MODELS[0]
+    which = f"RadGraph's model, as in metrics.scores.radgraph.model; several may be named; default: {default}"
+    fetch.add_argument("--radgraph", nargs="+", choices=RADGRAPH_MODELS, default=[default], help=which)
+    fetch.set_defaults(command=_fetch_metrics)
+
+
+def _fetch_metrics(arguments: argparse.Namespace) -> int:
+    """Prints the licences, then what is there; 1 when something is still missing."""
+    from xrayexp.metrics.clinical.fetch import LICENCES, fetch
+
+    show_log("xrayexp.metrics.clinical.fetch")
+    console = open_console()
+    console.print(LICENCES, highlight=False, markup=False)
+    found = fetch(arguments.radgraph)
+    for check in found:
+        console.print(f"{check.name}: {check.detail}", highlight=False, markup=False)
+    return int(any(check.status != "ok" for check in found))

@@ -92,4 +92,6 @@ def _table(settings: Settings, plan: Plan) -> RenderableType:
     lines.append(Text(plan.sentence, style=STYLES[plan.verdict]))
     if plan.verdict != "fits":
         lines.append(plan.advice)
+    if trainer.compile:
+        lines.append("trainer.compile=true is not modelled: this is the same training without it.")
     return Group(*lines)

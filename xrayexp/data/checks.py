@@ -1,7 +1,8 @@
-"""What data=padchest needs: PadChest's folder with its label file and its images."""
+"""What a data set needs: its folder with its label files, and for PadChest its images."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from xrayexp.checks import Check
@@ -33,6 +34,28 @@ def padchest_folder(root: str | None) -> Check:
     if _holds(folder, ".zip"):
         return Check(name, "missing", f"the images in {root} are still in their archives", "unzip them there")
     return Check(name, "missing", f"{root} has the label file, but no image", f"get them at {PADCHEST_PAGE}")
+
+
+def test_set_folder(root: str | None, title: str, files: Sequence[Sequence[str]], link: str) -> Check:
+    """Whether the label files of a test set are in its folder.
+
+    Args:
+        root: the value of data.root.
+        title: of the data set.
+        files: names, or patterns, of which one each must be there.
+        link: where the files come from.
+    """
+    name = f"{title} folder"
+    if not root:
+        return Check(name, "missing", "no folder given", f"set data_root=FOLDER (data.root of train.py); from {link}")
+    folder = Path(root).expanduser()
+    if not folder.is_dir():
+        return Check(name, "missing", f"{root}: no such folder", f"the files come from {link}")
+    lacking = [names for names in files if not any(any(True for _ in folder.glob(pattern)) for pattern in names)]
+    if lacking:
+        missing = "; ".join(" or ".join(names) for names in lacking)
+        return Check(name, "missing", f"{root} lacks {missing}", f"get it at {link}")
+    return Check(name, "ok", f"label files in {root}")
 
 
 def _holds(root: Path, ending: str) -> bool:

@@ -6,7 +6,7 @@ report, so the model is asked in exactly the tokens that it was trained on.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -99,12 +99,15 @@ class MicroBatch:
 
     @property
     def inputs(self) -> dict[str, torch.Tensor]:
-        """The model's keyword arguments.
+        """The model's keyword arguments."""
+        return self.tokens | {"pixel_values": self.pixel_values(range(len(self.samples)))}
 
-        `pixel_values` take twelve times the memory of `pixels`: they are made anew, where the batch is.
+    def pixel_values(self, rows: Iterable[int]) -> torch.Tensor:
+        """The vision tower's input for some of the samples, float32 [rows, channels, height, width].
+
+        They take twelve times the memory of `pixels`: they are made anew, where the batch is.
         """
-        scaled = [sample.scale.apply(pixels[None]) for sample, pixels in zip(self.samples, self.pixels, strict=True)]
-        return self.tokens | {"pixel_values": torch.cat(scaled)}  # [batch, channels, height, width]
+        return torch.cat([self.samples[row].scale.apply(self.pixels[row][None]) for row in rows])
 
     def to(self, device: torch.device) -> MicroBatch:
         """The same inputs on `device`; the labels stay, for the loss looks at them before the device is ready."""

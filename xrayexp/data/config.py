@@ -17,7 +17,7 @@ class SplitSection:
     """`data.split`: who is in train, validation and test.
 
     Attributes:
-        shares: of the patients, by split.
+        shares: of the patients, by split; test alone has a share of a test set.
         seed: of the hash or the stratification that assigns them.
         method: `hash`, which new patients do not disturb, or `stratified`, with every finding's share.
         evaluate_on: values of `MethodLabel` that validation and test are restricted to; None for all.
@@ -103,12 +103,17 @@ class DataSection:
     max_megapixels: float | None = None
     about: DataAbout | None = None
 
+    @property
+    def is_test_set(self) -> bool:
+        """Whether there is nothing to train on or to validate with."""
+        return self.split.shares["train"] == 0 or self.split.shares["validation"] == 0
+
     def problems(self) -> list[str]:
         """What is out of range, one sentence each."""
         found = []
         shares = self.split.shares
-        if set(shares) != set(SPLITS) or any(share <= 0 for share in shares.values()):
-            found.append(f"data.split.shares must give {', '.join(SPLITS)} a share above 0 each, not {shares}")
+        if set(shares) != set(SPLITS) or any(share < 0 for share in shares.values()):
+            found.append(f"data.split.shares must give {', '.join(SPLITS)} a share of at least 0 each, not {shares}")
         elif abs(sum(shares.values()) - 1) > 1e-6:
             found.append(f"data.split.shares must add up to 1, not {sum(shares.values()):g}")
         for name, most in self.max_images.items():

@@ -56,6 +56,23 @@ def read_dicom(path: str | Path, max_megapixels: float | None = None) -> NDArray
         raise DataError(f"a DICOM file with broken elements or pixels: {error}") from error
 
 
+def dicom_shape(path: str | Path) -> tuple[int, int]:
+    """Height and width of a DICOM file's image, in pixels.
+
+    Raises:
+        DataError: it has no image, or is broken.
+        OSError: it cannot be read.
+    """
+    import pydicom
+    from pydicom.errors import InvalidDicomError
+
+    try:
+        file = pydicom.dcmread(path, stop_before_pixels=True)
+        return int(file.Rows), int(file.Columns)
+    except (InvalidDicomError, AttributeError, KeyError, TypeError, ValueError, struct.error) as error:
+        raise DataError(f"a DICOM file with broken elements, or without image: {error}") from error
+
+
 def _grey_values(path: str | Path, max_megapixels: float | None) -> NDArray[Any]:
     import pydicom
     from pydicom.pixels.processing import apply_modality_lut

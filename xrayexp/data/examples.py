@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
 from xrayexp.data import table as columns
 from xrayexp.data.labels import PHYSICIAN, findings_of, parse_sentences
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
+    from xrayexp.data.boxes import TrueBoxes
+    from xrayexp.data.vocabulary import Vocabulary
+
 Parsed = TypeVar("Parsed")
 
 
@@ -27,6 +31,8 @@ class Example:
     Attributes:
         method: who labelled it, PadChest's `MethodLabel`.
         provenance: how a synthetic image came about; None for a real one.
+        unknown: names of findings of which nothing is known.
+        text: a radiologist's report; None where there is none but the findings.
     """
 
     image_id: str
@@ -35,6 +41,14 @@ class Example:
     findings: tuple[Finding, ...]
     method: str = PHYSICIAN
     provenance: str | None = None
+    unknown: frozenset[str] = frozenset()
+    text: str | None = None
+
+
+def finding_shares(examples: Sequence[Example]) -> dict[str, float]:
+    """Share of the examples in which each finding is true."""
+    times = Counter(name for example in examples for name in {finding.name for finding in example.findings})
+    return {name: count / len(examples) for name, count in times.items()}
 
 
 class Source(Protocol):
@@ -62,6 +76,25 @@ class Source(Protocol):
         ...
 
 
+@runtime_checkable
+class BoxedSource(Protocol):
+    """A source that knows where findings lie."""
+
+    def shape(self, image_id: str) -> tuple[int, int]:
+        """Height and width of an image file, in pixels."""
+        ...
+
+    def boxes(self, image_id: str) -> TrueBoxes | None:
+        """The true boxes of an image, in the file's pixels; None where nobody drew any."""
+        ...
+
+
+def vocabulary_of(source: Source) -> Vocabulary | None:
+    """What a source's labels can state, where these are not PadChest's."""
+    vocabulary: Vocabulary | None = getattr(source, "vocabulary", None)
+    return vocabulary
+
+
 def examples_from_table(table: pd.DataFrame) -> list[Example]:
     """One example per row, in order. Which rows are usable is the caller's decision: none is skipped here.
 
@@ -73,11 +106,21 @@ def examples_from_table(table: pd.DataFrame) -> list[Example]:
     wanted = [columns.IMAGE, columns.PATIENT, columns.STUDY, columns.METHOD]
     columns.require_columns(table, wanted)
     found = table[columns.FINDINGS] if columns.FINDINGS in table else read_findings(table)
-    origins = table[columns.PROVENANCE] if columns.PROVENANCE in table else [None] * len(table)
+    origins, texts, unknown = (
+        table[column] if column in table else [None] * len(table)
+        for column in (columns.PROVENANCE, columns.TEXT, columns.UNKNOWN)
+    )
     rows = table[wanted].astype(str).itertuples(index=False, name=None)
     examples = [
-        Example(image, patient, study, findings, method, provenance if isinstance(provenance, str) else None)
-        for (image, patient, study, method), findings, provenance in zip(rows, found, origins, strict=True)
+        Example(
+            *(image, patient, study, findings, method),
+            provenance=provenance if isinstance(provenance, str) else None,
+            unknown=names or frozenset(),
+            text=text if isinstance(text, str) else None,
+        )
+        for (image, patient, study, method), findings, provenance, text, names in zip(
+            rows, found, origins, texts, unknown, strict=True
+        )
     ]
     without = [example.image_id for example in examples if not example.findings]
     if without:

@@ -47,7 +47,7 @@ class Placement:
     left: float
 
     @classmethod
-    def on_square(cls, crop: Crop, size: int) -> Placement:
+    def on_square(cls, crop: Crop, size: float) -> Placement:
         """The placement of `pad_to_square` and a resize to [size, size], of a part of an image."""
         height, width = crop.shape
         side = max(height, width)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xrayexp.data.dicom import is_dicom, read_dicom
+from xrayexp.data.dicom import dicom_shape, is_dicom, read_dicom
 from xrayexp.data.size_limit import check_size
 from xrayexp.errors import DataError
 
@@ -25,6 +25,8 @@ MID_GREY = 128
 _GRID = 512  # percentiles are taken over every n-th pixel, at least this many a side: 15 times faster
 
 _ROWS = 16  # of an image, looked up together
+
+_ON_ITS_SIDE = 5  # EXIF orientations from here on swap height and width
 
 _DEEP_MODES = ("I", "F")  # the first letter of Pillow's modes with more than 8 bits: I, I;16, I;16B, F
 
@@ -115,6 +117,26 @@ def read_values(path: str | Path, max_megapixels: float | None = None) -> NDArra
         raise DataError(f"{path}: no such file") from error
     # Pillow reports a broken file by any of these, depending on the format and on where it is broken.
     except (OSError, SyntaxError, ValueError, EOFError, DataError, Image.DecompressionBombError) as error:
+        raise _unreadable(path, error) from error
+
+
+def image_shape(path: str | Path) -> tuple[int, int]:
+    """Height and width that `read_image` would give, in pixels, without decoding the image.
+
+    Raises:
+        DataError: the file is missing or no image. Names the file.
+    """
+    from PIL import ExifTags, Image
+
+    try:
+        if is_dicom(path):
+            return dicom_shape(path)
+        with Image.open(path) as image:
+            turned = image.getexif().get(ExifTags.Base.Orientation, 1) >= _ON_ITS_SIDE
+            return (image.width, image.height) if turned else (image.height, image.width)
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: no such file") from error
+    except (OSError, SyntaxError, ValueError, EOFError, DataError) as error:
         raise _unreadable(path, error) from error
 
 

@@ -50,9 +50,9 @@ class PadChestSource:
             `hierarchy` gives one; rows with others are left out. Counted over all splits, since it is part of the
             task, as the list of findings is.
         hierarchy: CSV with the columns `label` and `parent`; None for none.
-        exclude: file of PatientIDs, StudyIDs, ReportIDs or ImageIDs (one a line, or a CSV with such columns), for
-            example of the patients of a test set that comes later. All who share a patient, study or report with
-            one of them are left out.
+        exclude: file of PatientIDs, StudyIDs, ReportIDs or ImageIDs (one a line, or a CSV with such columns), or
+            PadChest-GR's JSON: of the patients of a test set that comes later. All who share a patient, study or
+            report with one of them are left out.
         suspects: what becomes of images that `xrayexp data check` found unlike a chest: `keep`, said in the log, or
             `drop`. Those that it could not read or found constant are left out in any case.
         max_megapixels: larger images are refused; None for no limit.

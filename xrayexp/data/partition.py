@@ -17,12 +17,14 @@ from xrayexp.data.synthetic import synthetic_rows
 from xrayexp.errors import DataError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from xrayexp.data.config import DataSection
     from xrayexp.data.examples import Source
 
 log = logging.getLogger(__name__)
 
-TRAIN = "train"
+TRAIN, VALIDATION = "train", "validation"
 UNUSED = "unused"
 FREQUENT = 100  # images of a finding whose imbalance is worth a line
 
@@ -47,6 +49,11 @@ class Partition:
         training = self.examples[TRAIN]
         return sum(example.provenance is not None for example in training) / len(training)
 
+    def write(self, rows: Path, balance: Path) -> None:
+        """Writes both tables: who is in which split as Parquet, how evenly the findings are spread as CSV."""
+        self.rows.to_parquet(rows, index=False, compression="zstd")
+        self.balance.to_csv(balance, index=False)
+
 
 def partition(section: DataSection, source: Source, synthetic: Source | None) -> Partition:
     """Splits a source's images.
@@ -57,7 +64,7 @@ def partition(section: DataSection, source: Source, synthetic: Source | None) ->
         synthetic: of generated ones, for training; None for none.
 
     Raises:
-        DataError: when a split is empty or shares a patient, study or report with another.
+        DataError: when a split that has a share is empty, or shares a patient, study or report with another.
     """
     table = source.table()
     if table.empty:
@@ -74,7 +81,7 @@ def partition(section: DataSection, source: Source, synthetic: Source | None) ->
     used = split.where(_may_stand_in(table, split, section.split.evaluate_on), UNUSED)
     rows = {name: _subset(table[used == name], section.max_images.get(name), section.split.seed) for name in shares}
     for name, chosen in rows.items():
-        if chosen.empty:
+        if chosen.empty and shares[name] > 0:
             kept = "" if section.split.evaluate_on is None else f", data.split.evaluate_on={section.split.evaluate_on}"
             raise DataError(f"data={section.name}: the {name} split is empty ({len(table)} images in all{kept})")
     if synthetic is not None and section.synthetic is not None:
@@ -85,22 +92,23 @@ def partition(section: DataSection, source: Source, synthetic: Source | None) ->
 
 
 def check_not_trained_on(rows: pd.DataFrame, examples: Sequence[Example], split: str) -> None:
-    """Raises DataError for an example whose patient or study was trained on.
+    """Raises DataError for an example whose patient or study was trained on, or chose the best checkpoint.
 
     Args:
         rows: `Partition.rows` of the run that trained.
         examples: to be evaluated.
         split: their name, for the message.
     """
-    training = rows[rows["split"] == TRAIN]
+    used = {TRAIN, VALIDATION} - {split}
+    training = rows[rows["split"].isin(used)]
     for what, ids, column in (
         ("patients", {example.patient_id for example in examples}, columns.PATIENT),
         ("studies", {example.study_id for example in examples}, columns.STUDY),
     ):
         if known := sorted(ids & set(training[column])):
             raise DataError(
-                f"{len(known)} {what} of the {split} split were trained on: {columns.listed(known)}. The data are not "
-                "those that the run was trained with: compare its splits.parquet."
+                f"{len(known)} {what} of the {split} split were trained on or validated with: {columns.listed(known)}. "
+                "The data are not those that the run was trained with: compare its splits.parquet."
             )
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from xrayexp.data.boxes import FindingBox, TrueBoxes
 from xrayexp.data.phantom_drawing import Acquisition, Box, draw
 from xrayexp.data.report import Finding
 from xrayexp.errors import ConfigError, DataError
@@ -140,6 +141,18 @@ class PhantomSource:
             rng=np.random.default_rng([self.seed, patient, 2, study]),
         )
         return Phantom(image, boxes)
+
+    def shape(self, image_id: str) -> tuple[int, int]:
+        """Height and width of the image, in pixels."""
+        return self.image_size, self.image_size
+
+    def boxes(self, image_id: str) -> TrueBoxes:
+        """The box of every finding that has a place, in pixels."""
+        patient, study = self._parse(image_id)
+        drawn = self.phantom(image_id).boxes
+        found = tuple(FindingBox(box.finding, (box.y0, box.x0, box.y1, box.x1)) for box in drawn)
+        names = {finding.name for finding in self._studies(patient)[study]}
+        return TrueBoxes(found, unboxed=frozenset(names - {box.finding for box in found}))
 
     def _parse(self, image_id: str) -> tuple[int, int]:
         try:

@@ -120,6 +120,26 @@ def parse_report(text: str) -> Report | None:
     return Report(_once(findings)) if well_formed and located and concluded else None
 
 
+def name_spans(text: str) -> dict[str, tuple[int, int]]:
+    """Where `parse_report` finds each name: the first and the end of its characters, in the first line that has it.
+
+    For text that is no report, the lines of its FINDINGS as far as there are any.
+    """
+    thinking = _THINKING.match(text)
+    found: dict[str, tuple[int, int]] = {}
+    place, inside = (thinking.end() if thinking else 0), False
+    for line in text[place:].splitlines(keepends=True):
+        stripped = line.strip()
+        if stripped in HEADERS:
+            inside = stripped == HEADERS[0]
+        elif inside and (match := _FINDING_LINE.fullmatch(stripped)) and match["name"].strip():
+            name = match["name"].strip()
+            start = place + line.index(stripped) + match.start("name") + match["name"].index(name)
+            found.setdefault(name.lower(), (start, start + len(name)))
+        place += len(line)
+    return found
+
+
 def _once(items: Iterable[_Item]) -> tuple[_Item, ...]:
     return tuple(dict.fromkeys(items))
 

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from xrayexp.data import table as columns
+from xrayexp.data.external.padchest_gr import read_studies
 from xrayexp.data.hierarchy import broaden_rare, read_hierarchy
 from xrayexp.data.label_file import EXCLUDED, SUBOPTIMAL, UNCHANGED, UNLABELLED
 from xrayexp.errors import DataError
@@ -92,9 +93,13 @@ def select(table: pd.DataFrame, wanted: Selection, name: str) -> Funnel:
 def read_identifiers(path: Path) -> frozenset[str]:
     """Identifiers of patients, studies, reports or images: a CSV with such columns, or one identifier a line.
 
+    A JSON is read as PadChest-GR's, whose studies are meant.
+
     Raises:
         DataError: the file cannot be read or is empty.
     """
+    if path.suffix == ".json":
+        return frozenset(study["StudyID"] for study in read_studies(path))
     try:
         text = path.read_text(encoding="utf-8-sig")
         names = [name.strip(' "') for name in text.partition("\n")[0].split(",")]

@@ -29,6 +29,8 @@ AGE = "age"  # years, the study's year less the year of birth; NaN where either 
 STATUS = "status"  # what can be reported of the row at all: UNLABELLED to USABLE of xrayexp.data.label_file
 FINDINGS = "findings"  # tuple of Finding
 GROUP = "group"  # the smallest PatientID of everyone who shares a patient, study or report, directly or not
+UNKNOWN = "unknown"  # names of findings of which nothing is known in the image; only from sources that have such
+TEXT = "text"  # a radiologist's report; likewise
 PROVENANCE = "provenance"  # how a synthetic image came about; missing where the image is real
 
 

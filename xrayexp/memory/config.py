@@ -15,12 +15,14 @@ class MemorySection:
             predicted.
         supervised_tokens: of the longest sample, those of its report; None for all that are no image tokens.
         cache_dir: folder where predictions are kept; None to predict anew.
+        expandable_segments: let torch's allocator grow its segments on a GPU, which leaves less memory unused.
     """
 
     name: str
     budget_gib: float | None
     supervised_tokens: int | None
     cache_dir: str | None
+    expandable_segments: bool = True
 
     def problems(self) -> list[str]:
         """What is out of range, one sentence each."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
-from importlib.resources import files
+from pathlib import Path
 from typing import Any, Literal
 
 from xrayexp.memory.allocator import reserved_peak
@@ -16,6 +16,8 @@ Verdict = Literal["fits", "risky", "does not fit"]
 # Margins of the verdict. Live tensors cannot be moved, so that a little less than they take is too much for certain;
 # what is reserved beyond them can partly be given back.
 TOO_MUCH, ENOUGH = 0.95, 1.10
+
+CONSTANTS = Path(__file__).with_name("constants.json")  # written by experiments/gpu_12gb/run.py fit
 
 
 @dataclass(frozen=True)
@@ -35,8 +37,12 @@ class Constants:
     @classmethod
     def read(cls) -> Constants:
         """Those that ship with the package."""
-        stored = json.loads(files("xrayexp.memory").joinpath("constants.json").read_text(encoding="utf-8"))
+        stored = json.loads(CONSTANTS.read_text(encoding="utf-8"))
         return cls(stored["context_gib"], stored["workspace_gib"], tuple(stored["calibrated_on"]))
+
+    def write(self, file: Path) -> None:
+        """As `read` reads them."""
+        file.write_text(json.dumps(asdict(self)) + "\n", encoding="utf-8")
 
 
 @dataclass(frozen=True)
@@ -54,11 +60,12 @@ class Peak:
     parts: dict[str, float]
 
     @classmethod
-    def of(cls, recording: Recording, constants: Constants) -> Peak:
+    def of(cls, recording: Recording, constants: Constants, *, expandable_segments: bool = False) -> Peak:
         """Counts a recording, with the workspaces that no trace shows."""
         parts = {name: size / GIB for name, size in recording.at_peak.items() if size > 0}
         parts["workspaces"] = constants.workspace_gib
-        reserved = reserved_peak(recording.events) / GIB + constants.workspace_gib
+        reserved = reserved_peak(recording.events, expandable_segments=expandable_segments) / GIB
+        reserved += constants.workspace_gib
         return cls(recording.peak / GIB + constants.workspace_gib, reserved, parts)
 
 

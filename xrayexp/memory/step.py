@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -11,10 +11,11 @@ from unittest.mock import patch
 
 import torch
 
-from xrayexp.adapters.attach import base_model
+from xrayexp.adapters.attach import base_model, whole_parameters
 from xrayexp.memory.device_semantics import CUDA, Device, DeviceSemantics
 from xrayexp.memory.scratch import scratch_of_kernels
-from xrayexp.memory.trace import AllocationTrace, Recording
+from xrayexp.memory.trace import AllocationTrace, Recording, uncollected
+from xrayexp.models.image_features import FEATURES, embedding_dtype, image_features
 from xrayexp.models.skeleton import weight_tensors
 from xrayexp.training.loss import supervised_loss_sum
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 # Phases, as they stand in a breakdown.
 WEIGHTS, EMBEDDINGS, ADAPTER = "quantised and other weights", "embeddings", "adapter"
+WHOLE = "modules trained whole, their gradients and optimiser state"
+FEATURE_STORE = "kept image features"
 OPTIMIZER, GRADIENTS, INPUTS = "optimiser state", "gradients", "inputs"
 VISION, LANGUAGE, LOSS, BACKWARD = "vision tower", "language model", "logits and loss", "backward pass"
 CACHE, GENERATION = "key-value cache", "generation"
@@ -42,6 +45,8 @@ class StepShape:
         supervised: of these, the tokens with a label.
         accumulates: whether the step has several micro-batches: from the second on, gradients are there from the start.
         chunk: positions whose logits exist at once; None for all.
+        features: images whose features are kept from the micro-batches before; None where every micro-batch goes
+            through a vision tower that may be trained.
     """
 
     samples: int
@@ -49,6 +54,7 @@ class StepShape:
     supervised: int
     accumulates: bool = False
     chunk: int | None = None
+    features: int | None = None
 
 
 @contextmanager
@@ -96,28 +102,30 @@ def trace_step(
         model: of `xrayexp.models.skeleton`, with its adapter, ready to train.
         shape: of the step.
         autocast: the precision of autocast, or None.
-        state_bytes: allocations that the optimiser keeps on the device.
+        state_bytes: what the optimiser keeps on the device of each trained parameter, in their order; empty for none.
         device: whose behaviour is traced.
     """
     base = base_model(model)
     trace = AllocationTrace(scratch_of_kernels(device.name), values={torch.ops.aten._local_scalar_dense.default: 0})
     _hold_weights(trace, model)
-    for size in state_bytes:
-        trace.allocate(size, OPTIMIZER)
+    trained, whole = [p for p in model.parameters() if p.requires_grad], set(map(id, whole_parameters(model)))
+    for parameter, size in zip(trained, state_bytes or [0] * len(trained), strict=True):
+        trace.allocate(size, WHOLE if id(parameter) in whole else OPTIMIZER)
+    gradients = {parameter: WHOLE if id(parameter) in whole else GRADIENTS for parameter in trained}
     if shape.accumulates:
-        for parameter in model.parameters():
-            if parameter.requires_grad:
-                parameter.grad = torch.empty_like(parameter)
-                trace.hold([parameter.grad], GRADIENTS)
-    with as_on(device), _named_parts(trace, base), trace, DeviceSemantics(device) as semantics:
-        with trace.phase(STEP):
+        for parameter, name in gradients.items():
+            parameter.grad = torch.empty_like(parameter)
+            trace.hold([parameter.grad], name)
+    with uncollected(), as_on(device), _named_parts(trace, base), trace, DeviceSemantics(device) as semantics:
+        with trace.phase(STEP), _named_gradients(trace, gradients):
             with trace.phase(INPUTS):
-                inputs, labels = _batch(base, shape)
+                inputs, labels = example_batch(base, shape, torch.device("meta"))
             with torch.autocast(device.name, dtype=autocast, enabled=autocast is not None), trace.phase(LOSS):
+                kept = None if shape.features is None else _put_features(trace, base, inputs, shape.features)
                 loss = supervised_loss_sum(base, inputs, labels, shape.chunk)
             with trace.phase(BACKWARD):
                 loss.backward()
-            del loss, inputs
+            del loss, inputs, kept
         semantics.forget_casts()
     model.zero_grad()
     return trace.recording
@@ -135,10 +143,10 @@ def trace_generation(
     model.eval()
     trace = AllocationTrace(scratch_of_kernels(device.name), values={torch.ops.aten._local_scalar_dense.default: 0})
     _hold_weights(trace, model)
-    with as_on(device), _named_parts(trace, base), trace, DeviceSemantics(device) as semantics:
+    with uncollected(), as_on(device), _named_parts(trace, base), trace, DeviceSemantics(device) as semantics:
         with torch.autocast(device.name, dtype=autocast, enabled=autocast is not None), trace.phase(GENERATION):
             with trace.phase(INPUTS):
-                inputs, _ = _batch(base, StepShape(samples, prompt, 1))
+                inputs, _ = example_batch(base, StepShape(samples, prompt, 1), torch.device("meta"))
             cache = DynamicCache(config=base.config.get_text_config())
             base(**inputs, past_key_values=cache, use_cache=True, logits_to_keep=1).logits.float()
             with trace.phase(CACHE):
@@ -153,23 +161,53 @@ def trace_generation(
     return trace.recording
 
 
+def _put_features(
+    trace: AllocationTrace, base: PreTrainedModel, inputs: dict[str, torch.Tensor], before: int
+) -> list[torch.Tensor]:
+    """Puts features in place of pixels, as `xrayexp.training.feature_store` does; returns what it keeps."""
+    config: Any = base.config
+    with trace.phase(FEATURE_STORE):
+        size = (before, config.mm_tokens_per_image, config.get_text_config().hidden_size)
+        earlier = torch.empty(size, dtype=embedding_dtype(base), device="meta")
+        computed = image_features(base, inputs.pop("pixel_values"))
+        inputs[FEATURES] = torch.stack(list(computed))
+    return [earlier, computed]
+
+
 def _hold_weights(trace: AllocationTrace, model: torch.nn.Module) -> None:
     kinds = weight_tensors(model)
     trace.hold(kinds["embeddings"], EMBEDDINGS)
     trace.hold([*kinds["quantized"], *kinds["other"]], WEIGHTS)
     trace.hold(kinds["trained"], ADAPTER)
+    trace.hold(whole_parameters(model), WHOLE)
 
 
-def _batch(base: PreTrainedModel, shape: StepShape) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
-    """Inputs on the meta device, labels with their content: the last `supervised` tokens of every sample."""
+def example_batch(
+    base: PreTrainedModel, shape: StepShape, device: torch.device
+) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+    """A micro-batch of this shape with random content; on the meta device without.
+
+    Every sample is one padded token, an image, and text.
+
+    Args:
+        base: the model that it is for.
+        shape: of the step.
+        device: where the inputs go.
+
+    Returns:
+        The model's keyword arguments, [samples, tokens] each beside the pixels [samples, channels, size, size], and
+        labels [samples, tokens], which are on the host: the last `supervised` tokens of every sample have one.
+    """
     config: Any = base.config
-    size = config.vision_config.image_size
-    tokens = torch.empty(shape.samples, shape.tokens, dtype=torch.long, device="meta")
+    image, size = slice(1, 1 + config.mm_tokens_per_image), config.vision_config.image_size
+    tokens = torch.randint(config.image_token_id, (shape.samples, shape.tokens), device=device)
+    mask, types = torch.ones_like(tokens), torch.zeros_like(tokens)
+    tokens[:, image], types[:, image], mask[:, 0] = config.image_token_id, 1, 0
     inputs = {
         "input_ids": tokens,
-        "attention_mask": torch.empty_like(tokens),
-        "token_type_ids": torch.empty_like(tokens),
-        "pixel_values": torch.empty(shape.samples, config.vision_config.num_channels, size, size, device="meta"),
+        "attention_mask": mask,
+        "token_type_ids": types,
+        "pixel_values": torch.randn(shape.samples, config.vision_config.num_channels, size, size, device=device),
     }
     labels = torch.full((shape.samples, shape.tokens), IGNORED)
     labels[:, shape.tokens - shape.supervised :] = 0
@@ -192,6 +230,21 @@ def _named_parts(trace: AllocationTrace, base: Any) -> Iterator[None]:
 
             for handle in (module.register_forward_pre_hook(begin), module.register_forward_hook(end)):
                 stack.callback(handle.remove)
+        yield
+
+
+@contextmanager
+def _named_gradients(trace: AllocationTrace, names: Mapping[torch.nn.Parameter, str]) -> Iterator[None]:
+    """Gives gradients that appear in the backward pass their names."""
+
+    def named(parameter: torch.Tensor) -> None:
+        assert isinstance(parameter, torch.nn.Parameter)
+        assert parameter.grad is not None
+        trace.hold([parameter.grad], names[parameter])
+
+    with ExitStack() as stack:
+        for parameter in names:
+            stack.callback(parameter.register_post_accumulate_grad_hook(named).remove)
         yield
 
 

@@ -6,6 +6,7 @@ results are followed until Python lets go of them, as an allocator would see the
 
 from __future__ import annotations
 
+import gc
 import weakref
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -94,7 +95,7 @@ class AllocationTrace(TorchDispatchMode):
             return self._values[func]
         for size in self._scratch.get(func, _nothing)(*args, **(kwargs or {})):
             self._end(self._begin(size, self._phase), size, self._phase)
-        out = func(*args, **(kwargs or {}))
+        out = _RESULTS.of(func, args, kwargs or {})
         for tensor in tree_leaves(out):
             on_device = isinstance(tensor, torch.Tensor) and tensor.device.type == "meta"
             if on_device and tensor.untyped_storage()._cdata not in self._live:
@@ -126,6 +127,84 @@ class AllocationTrace(TorchDispatchMode):
             self.recording.events.append(Event(block, 0, phase))
         self._total -= size
         self._by_phase[phase] -= size
+
+
+class Results:
+    """What operators return on the meta device, remembered by what they are given.
+
+    Layers repeat, and most of a trace's time goes into working out the same shapes in Python. Only operators are
+    remembered that write to new memory alone: their results are made anew every time.
+    """
+
+    def __init__(self) -> None:
+        self._pure: dict[Any, bool] = {}
+        self._known: dict[Any, list[tuple[Any, ...]]] = {}  # size, strides and type of each result
+
+    def of(self, func: Any, args: Any, kwargs: Any) -> Any:
+        """The same as `func(*args, **kwargs)`."""
+        if func not in self._pure:
+            self._pure[func] = _writes_to_new_memory_alone(func)
+        if not self._pure[func]:
+            return func(*args, **kwargs)
+        given = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
+        if not given or any(tensor.device.type != "meta" for tensor in given):
+            return func(*args, **kwargs)
+        key = (func, _facts(args), _facts(tuple(sorted(kwargs.items()))))
+        known = self._known.get(key)
+        if known is None:
+            out = func(*args, **kwargs)
+            if (found := _recipe(out, given)) is not None:
+                self._known[key] = found
+            return out
+        made = [torch.empty_strided(size, stride, dtype=dtype, device="meta") for size, stride, dtype in known]
+        return made[0] if len(func._schema.returns) == 1 else tuple(made)
+
+
+_RESULTS = Results()  # for all traces: those of one model differ in a few shapes
+
+
+def _writes_to_new_memory_alone(func: Any) -> bool:
+    """Whether an operator's schema says so, and that it returns tensors."""
+    returns = func._schema.returns
+    tensors = all(isinstance(one.type, torch.TensorType) and one.alias_info is None for one in returns)
+    return bool(returns) and tensors and not func._schema.is_mutable
+
+
+def _facts(value: Any) -> Any:
+    """What decides a result's shape."""
+    if isinstance(value, torch.Tensor):
+        return value.dtype, value.shape, value.stride()
+    if isinstance(value, list | tuple):
+        return tuple(map(_facts, value))
+    return type(value), value  # 1 and 1.0 promote differently
+
+
+def _recipe(out: Any, given: list[torch.Tensor]) -> list[tuple[Any, ...]] | None:
+    """How to make the results again; None where they are not plain tensors of their own, as large as they look."""
+    results = [out] if isinstance(out, torch.Tensor) else list(out)
+    storages = {tensor.untyped_storage()._cdata for tensor in given}
+    made = []
+    for result in results:
+        if type(result) is not torch.Tensor or result.device.type != "meta":
+            return None
+        recipe = (result.shape, result.stride(), result.dtype)
+        size = torch.empty_strided(*recipe[:2], dtype=result.dtype, device="meta").untyped_storage().nbytes()
+        if result.untyped_storage()._cdata in storages or result.untyped_storage().nbytes() != size:
+            return None
+        made.append(recipe)
+    return made
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Keeps Python from looking for garbage, which takes long and frees what is in cycles at any moment."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def _nothing(*_: Any, **__: Any) -> Iterable[int]:

@@ -2,30 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Set
-from dataclasses import dataclass
+from collections.abc import Mapping, Set
+from dataclasses import dataclass, field
 from typing import Any
 
+from xrayexp.data.boxes import FindingBox, TrueBoxes
 from xrayexp.data.report import Report
 
 SOFT_THRESHOLD = 0.5  # ExplainMyXray's: half of the true findings
+STRICT_THRESHOLD = 0.75  # ExplainMyXray's, too
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ScoredReport:
-    """A true report and what the model said about the same image.
+    """A true report and what the model said about the same image; by keyword alone, so that nobody swaps the two.
 
     Attributes:
         image_id: the image; scored once.
         patient_id: what the bootstrap resamples.
         truth: the report to be matched.
         predicted: the model's report, None if its text could not be parsed.
+        truth_text: the true report as text, for the metrics that read text; empty where there is none.
+        predicted_text: what the model wrote, whether or not it could be parsed; empty where it is not known.
+        true_boxes: where the findings lie; None where nobody drew boxes, or nobody asks for them.
+        predicted_boxes: those that the model drew, none where its answer could not be parsed; None where it was not
+            asked for any.
+        confidence: by named finding, the probability that the model gave to its name; None where it is not known.
     """
 
     image_id: str
     patient_id: str
     truth: Report
     predicted: Report | None
+    truth_text: str = ""
+    predicted_text: str = ""
+    true_boxes: TrueBoxes | None = None
+    predicted_boxes: tuple[FindingBox, ...] | None = None
+    confidence: Mapping[str, float] | None = field(default=None, hash=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,14 +95,30 @@ class Comparison:
     @property
     def soft_match(self) -> bool | None:
         """At least half of the true names are named; None without a true name."""
-        recall = self.names.recall
-        return None if recall is None else recall >= SOFT_THRESHOLD
+        return self._recalls(SOFT_THRESHOLD)
 
     @property
     def soft_match_jaccard(self) -> bool | None:
         """The names' Jaccard index is at least a half; None without a true name."""
+        return self._overlaps(SOFT_THRESHOLD)
+
+    @property
+    def strict_match(self) -> bool | None:
+        """At least three quarters of the true names are named; None without a true name."""
+        return self._recalls(STRICT_THRESHOLD)
+
+    @property
+    def strict_match_jaccard(self) -> bool | None:
+        """The names' Jaccard index is at least three quarters; None without a true name."""
+        return self._overlaps(STRICT_THRESHOLD)
+
+    def _recalls(self, least: float) -> bool | None:
+        recall = self.names.recall
+        return None if recall is None else recall >= least
+
+    def _overlaps(self, least: float) -> bool | None:
         jaccard = self.names.jaccard
-        return None if jaccard is None or not self.names.true else jaccard >= SOFT_THRESHOLD
+        return None if jaccard is None or not self.names.true else jaccard >= least
 
 
 def compare(report: ScoredReport) -> Comparison:
@@ -118,6 +147,8 @@ def per_sample(report: ScoredReport) -> dict[str, float | bool | None]:
     return {
         "exact_match": comparison.exact_match,
         "exact_match_located": comparison.exact_match_located,
+        "strict_match": comparison.strict_match,
+        "strict_match_jaccard": comparison.strict_match_jaccard,
         "soft_match": comparison.soft_match,
         "soft_match_jaccard": comparison.soft_match_jaccard,
         "precision": names.precision,

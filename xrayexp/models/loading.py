@@ -118,11 +118,16 @@ def is_quantized(model: torch.nn.Module) -> bool:
     return any(isinstance(module, Linear4bit | Linear8bitLt) for module in model.modules())
 
 
-def enable_gradient_checkpointing(model: PreTrainedModel) -> None:
+def enable_gradient_checkpointing(model: PreTrainedModel, layers: int | None = None) -> None:
     """Recomputes activations in the backward pass instead of keeping them.
 
     transformers also makes the outputs of the embeddings require gradients, of the vision tower's too, so that a
     frozen tower is kept in memory and backpropagated for nothing. Non-reentrant checkpointing needs none of that.
+
+    Args:
+        model: a vision-language model.
+        layers: how many decoder layers of the language model are checkpointed, from the first on; None for all. The
+            backward pass begins with the last ones, so that what they keep is gone when the others are recomputed.
     """
     options = {"use_reentrant": False}
     if hasattr(model, "activation_checkpointing_enable"):  # transformers >= 5.20
@@ -130,3 +135,28 @@ def enable_gradient_checkpointing(model: PreTrainedModel) -> None:
     else:
         model.gradient_checkpointing_enable(options)
     model.disable_input_require_grads()
+    if layers is not None:
+        for number, layer in enumerate(decoder_layers(model)):
+            layer.gradient_checkpointing = number < layers  # type: ignore[assignment]  # read by each layer itself
+
+
+def disable_gradient_checkpointing(model: PreTrainedModel) -> None:
+    """Keeps all activations again."""
+    for module in model.modules():
+        if hasattr(module, "gradient_checkpointing"):
+            module.gradient_checkpointing = False  # type: ignore[assignment]
+
+
+def compile_decoder_layers(model: PreTrainedModel) -> None:
+    """Compiles every layer of the language model at its first call, once for all lengths.
+
+    Apart from each other, since the layers share what is compiled, and what stands between them has no need of it.
+    """
+    for layer in decoder_layers(model):
+        layer.compile(dynamic=True)
+
+
+def decoder_layers(model: PreTrainedModel) -> torch.nn.ModuleList:
+    """The layers of the language model, in order."""
+    layers: torch.nn.ModuleList = model.model.language_model.layers
+    return layers

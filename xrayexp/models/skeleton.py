@@ -60,6 +60,33 @@ def skeleton(
     Raises:
         ConfigError: for a quantisation other than 4-bit.
     """
+    from bitsandbytes.nn.modules import Linear4bit
+
+    model = empty_model(config, quantization=quantization, dtype=dtype, attention=attention)
+    for layer in model.modules():
+        if isinstance(layer, Linear4bit):
+            _pack(layer, quantization, dtype)
+    return model
+
+
+def empty_model(
+    config: PretrainedConfig,
+    *,
+    quantization: QuantizationConfigMixin | None,
+    dtype: torch.dtype,
+    attention: str = "sdpa",
+) -> PreTrainedModel:
+    """The model of a config on the meta device, frozen; the layers that 4 bits are for are there, yet unquantised.
+
+    Args:
+        config: of `load_config`.
+        quantization: as in `load_model`; a 4-bit one or None.
+        dtype: type of the weights that are not quantised.
+        attention: transformers' attention implementation.
+
+    Raises:
+        ConfigError: for a quantisation other than 4-bit.
+    """
     from transformers import AutoModelForImageTextToText
 
     with torch.device("meta"):
@@ -68,34 +95,39 @@ def skeleton(
         )
     if quantization is not None:
         if not getattr(quantization, "load_in_4bit", False):
-            raise ConfigError(["memory can be predicted for quantization=nf4 or none, not for 8-bit weights"])
-        _quantize(model, quantization, dtype)
+            raise ConfigError(
+                ["memory is predicted, and a model made without weights, for quantization=nf4 or none, not for int8"]
+            )
+        _replace_linears(model, quantization, dtype)
     return model.requires_grad_(False)
 
 
-def _quantize(model: PreTrainedModel, quantization: Any, dtype: torch.dtype) -> None:
-    """Replaces linear layers as transformers does while it loads, with packed weights of the right size."""
-    from bitsandbytes.nn.modules import Linear4bit, Params4bit
+def _replace_linears(model: PreTrainedModel, quantization: Any, dtype: torch.dtype) -> None:
+    """Replaces linear layers as transformers does while it loads."""
+    from bitsandbytes.nn.modules import Linear4bit
     from transformers.integrations.bitsandbytes import replace_with_bnb_linear
     from transformers.quantizers.base import get_keys_to_not_convert
 
     quantization.bnb_4bit_compute_dtype = dtype
     replace_with_bnb_linear(model, get_keys_to_not_convert(model), quantization)
     for layer in model.modules():
-        if not isinstance(layer, Linear4bit):
-            continue
-        layer.support_avx512bf16_for_cpu = False  # as in load_model
-        rows, columns = layer.out_features, layer.in_features
-        packed = torch.empty((rows * columns + 1) // 2, 1, dtype=torch.uint8, device="meta")
-        state = _quant_state(rows, columns, quantization, dtype)
-        layer.weight = Params4bit(
-            packed, quant_state=state, quant_type=state.quant_type, bnb_quantized=True, module=layer
-        )
-        # PEFT copies a layer to measure its norms; bitsandbytes cannot copy what has no content.
-        layer.weight.__deepcopy__ = partial(_itself, layer.weight)  # type: ignore[method-assign]
-        layer.quant_state = state
-        if layer.bias is not None:
-            layer.bias = torch.nn.Parameter(layer.bias.to(dtype), requires_grad=False)
+        if isinstance(layer, Linear4bit):
+            layer.support_avx512bf16_for_cpu = False  # as in load_model
+
+
+def _pack(layer: Any, quantization: Any, dtype: torch.dtype) -> None:
+    """Gives a layer packed weights of the right size."""
+    from bitsandbytes.nn.modules import Params4bit
+
+    rows, columns = layer.out_features, layer.in_features
+    packed = torch.empty((rows * columns + 1) // 2, 1, dtype=torch.uint8, device="meta")
+    state = _quant_state(rows, columns, quantization, dtype)
+    layer.weight = Params4bit(packed, quant_state=state, quant_type=state.quant_type, bnb_quantized=True, module=layer)
+    # PEFT copies a layer to measure its norms; bitsandbytes cannot copy what has no content.
+    layer.weight.__deepcopy__ = partial(_itself, layer.weight)
+    layer.quant_state = state
+    if layer.bias is not None:
+        layer.bias = torch.nn.Parameter(layer.bias.to(dtype), requires_grad=False)
 
 
 def _itself(weight: torch.Tensor, memo: dict[int, Any]) -> torch.Tensor:

@@ -60,16 +60,17 @@ def find_runs(folder: Path) -> list[RunLine]:
     """
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder")
-    return sorted((_line(RunFolder(path)) for path in _run_folders(folder)), key=lambda line: line.started)
+    return sorted((_line(RunFolder(path)) for path in run_folders(folder)), key=lambda line: line.started)
 
 
-def _run_folders(folder: Path) -> Iterator[Path]:
+def run_folders(folder: Path) -> Iterator[Path]:
+    """Every folder of a run in `folder` and below."""
     if RunFolder(folder).record_file.exists():
         yield folder
         return
     for below in sorted(folder.iterdir()):
         if below.is_dir() and not below.is_symlink():
-            yield from _run_folders(below)
+            yield from run_folders(below)
 
 
 def _line(run: RunFolder) -> RunLine:

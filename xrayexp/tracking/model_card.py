@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from xrayexp import __version__
-from xrayexp.metrics.definitions import HEADLINE
 from xrayexp.tracking.public import public_config
 from xrayexp.tracking.record import read_record
 from xrayexp.tracking.run_folder import RunFolder
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
     from xrayexp.metrics.agreement import Agreement
 
 PIPELINE = "image-text-to-text"
-DESCRIPTIONS = {metric.name for metric in HEADLINE if metric.direction == "neither"}
 _NOT_SHOWN = ("hydra.", "logger", "paths.", "callbacks", "debug")  # of the overrides
 _PLACES = ("_target_", "root", "cache_dir")  # of a data source: where, not what
 
@@ -83,12 +81,17 @@ def _scores(run: RunFolder, checkpoint: str) -> dict[str, Any] | None:
     return content
 
 
+def _scored(scores: Mapping[str, Any]) -> dict[str, Any]:
+    """The values that exist, by metric."""
+    return {metric: estimate for metric, estimate in scores["metrics"].items() if estimate["value"] is not None}
+
+
 def _metadata(config: Mapping[str, Any], scores: Mapping[str, Any] | None, merged: MergedModel) -> ModelCardData:
     from huggingface_hub import EvalResult, ModelCardData
 
     base, data = _about(config, "model"), _about(config, "data")
     name = f"{config['model']['name']}-{config['data']['name']}-{config['adapter']['name']}"
-    metrics, confidence = (scores["metrics"], scores["confidence"]) if scores else ({}, None)
+    metrics, confidence = (_scored(scores), scores["confidence"]) if scores else ({}, None)
     results = [
         EvalResult(
             task_type=PIPELINE,
@@ -102,7 +105,7 @@ def _metadata(config: Mapping[str, Any], scores: Mapping[str, Any] | None, merge
             metric_args={key: estimate[key] for key in ("low", "high")} | {"confidence": confidence},
         )
         for metric, estimate in metrics.items()
-        if estimate["value"] is not None and metric not in DESCRIPTIONS
+        if scores is not None and scores["definitions"][metric]["better"] != "neither"
     ]
     return ModelCardData(
         base_model=merged.hub_id,
@@ -235,13 +238,14 @@ def _evaluation(scores: Mapping[str, Any] | None) -> str:
     if scores is None:
         return "## Evaluation\n\nThis checkpoint was not evaluated on the test split."
     rows = []
-    for metric in HEADLINE:
-        if (estimate := scores["metrics"].get(metric.name)) is not None and estimate["value"] is not None:
-            low, high = estimate["low"], estimate["high"]
-            interval = "none" if low is None or high is None else f"{low:.3f} to {high:.3f}"
-            rows.append([metric.title, f"{estimate['value']:.3f}", interval, metric.weakness])
+    for metric, estimate in _scored(scores).items():
+        low, high, definition = estimate["low"], estimate["high"], scores["definitions"][metric]
+        interval = "none" if low is None or high is None else f"{low:.3f} to {high:.3f}"
+        title = definition.get("title", metric.replace("_", " "))  # files of earlier versions have none
+        rows.append([title, f"{estimate['value']:.3f}", interval, definition["weakness"]])
+    kind = scores.get("interval", "percentiles")  # earlier versions had no other
     interval = (
-        f"Intervals: {scores['confidence']:.0%}, percentiles of {scores['bootstrap']:,} resamples of patients."
+        f"Intervals: {scores['confidence']:.0%}, {kind} of {scores['bootstrap']:,} resamples of patients."
         if scores["bootstrap"]
         else "Intervals were not computed."
     )

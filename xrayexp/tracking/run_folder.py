@@ -28,7 +28,8 @@ class RunFolder:
     split_balance.csv  how evenly every finding is spread over the splits
     quarantine.csv     images that could not be read; not there when all could
     samples/           what the model said of a few images, at every validation
-    evaluation/SPLIT   predictions.jsonl, metrics.json and the table; for train losses.csv
+    evaluation/SPLIT   predictions.jsonl, metrics.json and the table; for train losses.csv; SPLIT_majority and so on
+                       are those of baselines, SPLIT_baselines is the table of all
     summary.json       the run in a few numbers
     memory.json        the memory that was predicted; not there without a budget
     export/CHECKPOINT  the adapter merged into its base, when it was exported

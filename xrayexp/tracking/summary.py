@@ -12,8 +12,11 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from xrayexp.metrics.structured import StructuredMetrics
+from xrayexp.metrics.scores import Scores
 from xrayexp.metrics.table import render
+from xrayexp.tracking.baseline_table import BaselineTable
+
+FINDINGS_SHOWN = 10  # in the terminal; table.txt has them all
 
 
 @dataclass(frozen=True)
@@ -23,15 +26,20 @@ class EvaluationSummary:
     folder: Path
     split: str
     checkpoint: str
-    metrics: StructuredMetrics
+    metrics: Scores
     broken_images: int = 0
+    subject: str | None = None  # what was evaluated, where it is not a run on its own data
 
     def __rich__(self) -> RenderableType:
+        return self.renderable(FINDINGS_SHOWN)
+
+    def renderable(self, findings: int | None = None) -> RenderableType:
+        """The summary with so many findings, the most frequent ones; None for all."""
         title = f"{self.checkpoint} adapter" if self.checkpoint != "none" else "model without adapter"
         left_out = [f"{self.broken_images} images could not be read and are left out"] if self.broken_images else []
         return Group(
-            Text(f"\n{title} on the {self.split} split", style="bold"),
-            render(self.metrics),
+            Text(f"\n{self.subject or f'{title} on the {self.split} split'}", style="bold"),
+            render(self.metrics, findings),
             *left_out,
             f"{self.folder}/",
         )
@@ -117,22 +125,23 @@ class TrainingSummary:
             **self._out_of_memory(),
             **({"not good": self.not_good} if self.not_good else {}),
             "run folder": f"{self.folder}",
-            "next": f"python evaluate.py {run}",
         }
         table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
         for name, value in rows.items():
             table.add_row(Text(name, style="bold"), Text(value, overflow="fold"))
-        return Group(*([self.evaluation] if self.evaluation else []), "", table)
+        # Not wrapped, to be copied.
+        further = Text.assemble(("\nnext  ", "bold"), f"python evaluate.py {run}", no_wrap=True, overflow="ignore")
+        return Group(*([self.evaluation] if self.evaluation else []), "", table, further)
 
 
-def print_summary(summary: EvaluationSummary | TrainingSummary) -> None:
+def print_summary(summary: EvaluationSummary | TrainingSummary | BaselineTable) -> None:
     """Prints a summary to the terminal, or as plain text where there is none."""
-    Console().print(summary)
+    Console().print(summary, crop=False)
 
 
 def plain_text(summary: EvaluationSummary | TrainingSummary) -> str:
-    """The summary as it would look in a file."""
+    """The summary as it would look in a file, with every finding."""
     console = Console(width=110, file=io.StringIO())
     with console.capture() as capture:
-        console.print(summary)
+        console.print(summary.renderable() if isinstance(summary, EvaluationSummary) else summary)
     return capture.get()

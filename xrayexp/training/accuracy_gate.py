@@ -49,3 +49,9 @@ class AccuracyGate(L.Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         vars(self).update(state_dict)
+
+
+def verdict_of(trainer: L.Trainer) -> str | None:
+    """Why one of a trainer's accuracy gates does not call the run good."""
+    verdicts = [c.verdict for c in trainer.callbacks if isinstance(c, AccuracyGate)]  # type: ignore[attr-defined]
+    return next((verdict for verdict in verdicts if verdict), None)

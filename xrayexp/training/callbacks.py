@@ -12,10 +12,9 @@ import lightning as L
 
 from xrayexp.adapters.attach import remove_unfinished, save_adapter
 from xrayexp.data.quarantine import QUARANTINE
-from xrayexp.metrics.samples import per_sample
+from xrayexp.metrics.predictions import prediction_row
 
 if TYPE_CHECKING:
-    from xrayexp.data.report import Report
     from xrayexp.metrics.samples import ScoredReport
     from xrayexp.training.generation import Generated
     from xrayexp.training.module import ReportModule
@@ -117,17 +116,4 @@ class PredictionWriter(L.Callback):
 
 
 def _row(scored: ScoredReport, answer: Generated) -> dict[str, Any]:
-    return {
-        "image_id": scored.image_id,
-        "patient_id": scored.patient_id,
-        "truth": _findings(scored.truth),
-        "text": answer.text,
-        "predicted": None if scored.predicted is None else _findings(scored.predicted),
-        "token_ids": answer.token_ids,
-        "log_probs": [round(p, 5) for p in answer.log_probs],
-        "scores": per_sample(scored),
-    }
-
-
-def _findings(report: Report) -> list[dict[str, Any]]:
-    return [{"name": finding.name, "locations": list(finding.locations)} for finding in report.findings]
+    return prediction_row(scored) | answer.to_row()

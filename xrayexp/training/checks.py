@@ -79,6 +79,21 @@ def four_bit() -> Check:
     return Check(name, "ok", detail)
 
 
+def compiler(wanted: str) -> Check:
+    """Whether torch.compile finds what it builds kernels with: a C++ compiler on a CPU, a C compiler on a GPU.
+
+    Args:
+        wanted: `trainer.accelerator`.
+    """
+    variable, names = ("CC", ("gcc", "clang", "cc")) if wanted == "gpu" else ("CXX", ("g++", "clang++", "c++"))
+    found = next(filter(None, map(shutil.which, filter(None, (os.environ.get(variable), *names)))), None)
+    if found is not None:
+        return Check("compiler", "ok", found)
+    return Check(
+        "compiler", "missing", f"no {' or '.join(names)}", f"install one, or set {variable}; or trainer.compile=false"
+    )
+
+
 def _why_no_gpu() -> tuple[str, str]:
     """Why torch sees no GPU, and what would change that."""
     import torch

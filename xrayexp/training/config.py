@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 ACCELERATORS = ("cpu", "gpu")
 PRECISIONS = ("32-true", "bf16-mixed")
+AUTO = "auto"
+FEATURE_CACHES = ("none", "step", "disk")
 GATE_ACTIONS = ("stop", "mark")
 MONITORS = ("val/exact_match", "val/soft_match", "val/soft_match_jaccard", "val/micro_f1", "val/macro_f1")
 
@@ -32,6 +34,11 @@ class TrainerSection:
         eval_batch_size: reports that are generated together.
         gradient_clip: largest norm of the gradient; None for no clipping.
         gradient_checkpointing: recompute activations in the backward pass.
+        checkpoint_layers: of the language model's layers, how many do so, from the first on; None for all; "auto" for
+            the fewest that are predicted to fit into `memory.budget_gib`, and for all where nothing is predicted.
+        feature_cache: where the features of images are kept while vision tower and projector are frozen: `none`,
+            `step` (an image goes through them once in an optimiser step) or `disk` (once for all runs).
+        compile: compile the language model's layers with torch.compile, for training steps.
         loss_chunk: supervised positions whose logits exist at the same time; None for all at once.
         auto_batch: take the largest micro-batch that is predicted to fit into `memory.budget_gib`.
         validate_every: optimiser steps between validations; None for the end of every epoch.
@@ -58,6 +65,10 @@ class TrainerSection:
     checkpoint_every: int | None
     checkpoint_minutes: float | None
     monitor: str
+    # With a default: the configs of older runs lack them.
+    checkpoint_layers: int | str | None = None
+    feature_cache: str = "none"
+    compile: bool = False
 
     def problems(self) -> list[str]:
         """What is out of range, one sentence each."""
@@ -83,7 +94,24 @@ class TrainerSection:
             value = getattr(self, name)
             if value is not None and value < 1:
                 found.append(f"trainer.{name} must be at least 1, not {value}")
+        return found + self._checkpointing_problems()
+
+    def _checkpointing_problems(self) -> list[str]:
+        layers, found = self.checkpoint_layers, []
+        if (isinstance(layers, str) and layers != AUTO) or (isinstance(layers, int) and layers < 0):
+            found.append(f"trainer.checkpoint_layers must be a number of at least 0, auto or null, not {layers}")
+        elif layers is not None and not self.gradient_checkpointing:
+            found.append("trainer.checkpoint_layers needs trainer.gradient_checkpointing=true")
+        if self.feature_cache not in FEATURE_CACHES:
+            found.append(
+                f"trainer.feature_cache must be one of {', '.join(FEATURE_CACHES)}, not '{self.feature_cache}'"
+            )
         return found
+
+    @property
+    def checkpointed_layers(self) -> int | None:
+        """How many decoder layers are checkpointed, where any are; None for all."""
+        return self.checkpoint_layers if isinstance(self.checkpoint_layers, int) else None
 
     def total_steps(self, batches_per_epoch: int) -> int:
         """Optimiser steps of the whole training."""

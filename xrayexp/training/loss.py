@@ -10,6 +10,7 @@ from torch.utils.checkpoint import checkpoint
 
 from xrayexp.data.collate import IGNORED
 from xrayexp.models.attention_masks import with_attention_masks
+from xrayexp.models.image_features import with_image_features
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -26,7 +27,8 @@ def supervised_loss_sum(
 
     Args:
         model: a Hugging Face vision-language model, with injected adapters or without (not a `PeftModel`).
-        inputs: the model's keyword arguments, [batch, tokens] each, beside the pixels.
+        inputs: the model's keyword arguments, [batch, tokens] each, beside the pixels or, in place of these,
+            `image_features` [batch, image tokens, hidden].
         labels: int64 [batch, tokens]; -100 where a token is not supervised. They may stay on the host: which positions
             are supervised is then known without waiting for the device.
         chunk: positions whose logits exist at the same time, in the forward pass and, computed again, in the backward
@@ -64,7 +66,7 @@ def _supervised(
     model: PreTrainedModel, inputs: dict[str, torch.Tensor], labels: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """The states that predict [supervised tokens, hidden], what they should, and the sample of each."""
-    inputs = with_attention_masks(model, inputs)
+    inputs = with_attention_masks(model, with_image_features(model, inputs))
     hidden = model.model(**inputs, use_cache=False).last_hidden_state  # [batch, tokens, hidden]
     rows, columns = (labels[:, 1:] != IGNORED).nonzero(as_tuple=True)  # the state at token t predicts token t + 1
     places = (rows * labels.shape[1] + columns).to(hidden.device)

@@ -6,6 +6,7 @@ import gc
 import logging
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import lightning as L
@@ -15,10 +16,14 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from xrayexp.adapters.adalora import allocate_ranks, allocation_state, orthogonality, restore_allocation
 from xrayexp.adapters.attach import adapter_parameters, base_model
-from xrayexp.data.report import Report, parse_report
 from xrayexp.errors import DataError, UserError
-from xrayexp.metrics.samples import ScoredReport, per_sample
-from xrayexp.metrics.structured import structured_metrics
+from xrayexp.metrics.collected import CollectedReports
+from xrayexp.metrics.samples import per_sample
+from xrayexp.metrics.scoring import score
+from xrayexp.metrics.structured.form import Form
+from xrayexp.metrics.structured.macro import Macro
+from xrayexp.metrics.structured.matches import Matches
+from xrayexp.metrics.structured.micro import Micro
 from xrayexp.training.checkpoint import HEADER, header
 from xrayexp.training.config import MONITORS
 from xrayexp.training.generation import Generated, generate
@@ -30,7 +35,10 @@ if TYPE_CHECKING:
 
     from xrayexp.data.collate import Batch, ReportEncoder
     from xrayexp.data.datamodule import ReportDataModule
+    from xrayexp.metrics.samples import ScoredReport
     from xrayexp.training.config import TrainerSection
+    from xrayexp.training.feature_store import FeatureStore
+    from xrayexp.training.judging import Judge
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +77,9 @@ class ReportModule(L.LightningModule):
         optimizer: makes the optimiser of the trainable parameters.
         scheduler: makes the schedule of (optimiser, total steps).
         max_new_tokens: limit of a generated report.
+        judge: reads the answers of validation and test.
         seed: dropout of a step depends on this and the step alone.
+        features: keeps the features of images; None where every micro-batch goes through the vision tower.
     """
 
     def __init__(
@@ -81,17 +91,19 @@ class ReportModule(L.LightningModule):
         optimizer: OptimizerFactory | None = None,
         scheduler: SchedulerFactory | None = None,
         max_new_tokens: int,
+        judge: Judge,
         seed: int = 0,
+        features: FeatureStore | None = None,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
         self.model, self.encoder, self.settings = model, encoder, settings
         self.optimizer_factory, self.scheduler_factory = optimizer, scheduler
-        self.max_new_tokens, self.seed = max_new_tokens, seed
+        self.max_new_tokens, self.judge, self.seed, self.features = max_new_tokens, judge, seed, features
         self.micro_batch_size = settings.micro_batch_size
         self.halved: list[tuple[int, int]] = []  # (step, micro-batch size from then on)
-        self.scored: list[ScoredReport] = []
-        self._matched = 0  # how many of them are soft matches
+        self.collected = CollectedReports()
+        self._matched = self._written = 0  # reports of this process: soft matches, and all
 
     # --- training ---
 
@@ -110,6 +122,8 @@ class ReportModule(L.LightningModule):
             return
         optimizer: Any = self.optimizers()
         loss = self._backward_or_halve(batch, optimizer)
+        if self.features is not None:
+            self.features.forget()
         norm = self._clip_gradient(batch, optimizer)
         scheduler: Any = self.lr_schedulers()
         rate = scheduler.get_last_lr()[0]
@@ -173,9 +187,9 @@ class ReportModule(L.LightningModule):
         micro_batches = list(batch.micro_batches(self.micro_batch_size))
         for micro in micro_batches:
             on_device = micro.to(self.device)
-            loss = supervised_loss_sum(
-                base_model(self.model), on_device.inputs, on_device.labels, self.settings.loss_chunk
-            )
+            inputs = on_device.inputs if self.features is None else self.features.inputs(on_device)
+            loss = supervised_loss_sum(base_model(self.model), inputs, on_device.labels, self.settings.loss_chunk)
+            del inputs  # pixels and features of this micro-batch, before the next one's are made
             # Autocast is for forward passes: on a GPU the backward pass has threads of its own, which do not know in
             # which type it is on.
             with torch.autocast(self.device.type, enabled=False):
@@ -260,7 +274,12 @@ class ReportModule(L.LightningModule):
         self._begin_evaluation()
 
     def _begin_evaluation(self) -> None:
-        self.scored, self._matched = [], 0
+        self.collected.reset()
+        self._matched = self._written = 0
+
+    def scored(self) -> list[ScoredReport]:
+        """What was written since the evaluation began, by all processes."""
+        return self.collected.reports()
 
     def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
         return {"written": self._write_reports(batch)}  # for SamplePredictions
@@ -273,19 +292,19 @@ class ReportModule(L.LightningModule):
         if not batch.samples:  # every image of it was broken
             return written
         try:
-            answers = generate(self.model, batch.padded().to(self.device), self.encoder, self.max_new_tokens)
+            with _uncompiled() if self.settings.compile else nullcontext():
+                answers = generate(self.model, batch.padded().to(self.device), self.encoder, self.max_new_tokens)
         except torch.OutOfMemoryError as error:
             raise OutOfMemoryError(
                 f"out of memory while {len(batch)} reports were generated together: lower trainer.eval_batch_size "
                 "(batch_size of evaluate.py)"
             ) from error
         for sample, answer in zip(batch.samples, answers, strict=True):
-            example = sample.example
-            truth, predicted = Report(example.findings), parse_report(answer.text)
-            written.append((ScoredReport(example.image_id, example.patient_id, truth, predicted), answer))
-        self.scored.extend(scored for scored, _ in written)
+            written.append((self.judge.answered(sample.example, answer), answer))
+        self.collected.update(scored for scored, _ in written)
         self._matched += sum(bool(per_sample(scored)["soft_match"]) for scored, _ in written)
-        share = self._matched / len(self.scored)
+        self._written += len(written)
+        share = self._matched / self._written
         self.log(
             RUNNING_METRIC, share, prog_bar=True, logger=False, on_step=True, on_epoch=False, batch_size=len(batch)
         )
@@ -309,9 +328,15 @@ class ReportModule(L.LightningModule):
         return losses
 
     def on_validation_epoch_end(self) -> None:
-        metrics = structured_metrics(self.scored, bootstrap=0)
-        self.log_dict({f"val/{name}": metrics.headline(name) for name in VALIDATION_METRICS}, prog_bar=True)
+        scores = score(self.scored(), [Matches(), Micro(), Macro(), Form()], bootstrap=0)
+        self.log_dict({f"val/{name}": scores.headline(name) for name in VALIDATION_METRICS}, prog_bar=True)
         self.log_dict(self._place())
+
+
+def _uncompiled() -> AbstractContextManager[Any]:
+    """Layers as they were written: decoding has other shapes in every step, and no gradient to gain time on."""
+    eager: AbstractContextManager[Any] = torch.compiler.set_stance("force_eager")
+    return eager
 
 
 def _first_line(error: Exception) -> str:

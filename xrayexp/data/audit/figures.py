@@ -2,81 +2,63 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
-from contextlib import contextmanager
-from io import StringIO
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from xrayexp.data.appearance import LEAST_UPRIGHT
+from xrayexp.drawing import BLUE, GREY, RED, drawn, svg
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
-BLUE, GREY, RED = "#3b7dad", "#8a949e", "#b5483a"
 MOST_FINDINGS = 30
 THOUSANDS = "{x:,.0f}"
-STYLE: Any = {
-    "svg.fonttype": "none",  # words stay words: small, sharp, searchable
-    "font.family": "sans-serif",
-    "font.size": 10,
-    "axes.edgecolor": "#c3cad1",
-    "axes.labelcolor": "#3c4650",
-    "axes.titlesize": 11,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.axisbelow": True,
-    "xtick.color": "#3c4650",
-    "ytick.color": "#3c4650",
-}
 
 
 def finding_frequencies(findings: pd.Series[int]) -> str:
     """Images per finding, on a logarithmic axis: the tail is long."""
     shown = findings.head(MOST_FINDINGS)[::-1]
-    with _figure(9.6, 0.6 + 0.21 * len(shown)) as figure:
+    with drawn(9.6, 0.6 + 0.21 * len(shown)) as figure:
         axes = figure.subplots()
         _bars(axes, [str(name) for name in shown.index], shown.to_list())
         axes.set_xscale("log")
         axes.set_xlim(0.7, 3 * max(shown))
         axes.set_xlabel("images (logarithmic)")
-        return _svg(figure, "findings")
+        return svg(figure, "findings")
 
 
 def findings_per_image(per_image: pd.Series[int]) -> str:
     """Images by number of findings."""
-    with _figure(4.6, 3.0) as figure:
+    with drawn(4.6, 3.0) as figure:
         axes = figure.subplots()
         axes.bar(per_image.index, per_image, color=BLUE, width=0.8)
         axes.set_xlabel("findings in an image; 0 is normal")
         axes.set_ylabel("images")
         axes.yaxis.set_major_formatter(THOUSANDS)
         axes.xaxis.set_major_locator(_whole_numbers())
-        return _svg(figure, "per-image")
+        return svg(figure, "per-image")
 
 
 def groups(counts: pd.Series[int], name: str) -> str:
     """Images by the value of a column: few values."""
     shown = counts[::-1]
-    with _figure(4.6, 0.7 + 0.33 * len(shown)) as figure:
+    with drawn(4.6, 0.7 + 0.33 * len(shown)) as figure:
         axes = figure.subplots()
         _bars(axes, [str(value) for value in shown.index], shown.to_list())
         axes.set_xlim(0, 1.3 * max(shown))
         axes.set_xlabel("images")
         axes.xaxis.set_major_formatter(THOUSANDS)
-        return _svg(figure, name)
+        return svg(figure, name)
 
 
 def co_occurrence(together: pd.DataFrame) -> str:
     """How often findings come together: a heat map with the row's findings on the left."""
     names = [str(name) for name in together.index]
     side = 2.2 + 0.27 * len(names)
-    with _figure(side + 1.2, side) as figure:
+    with drawn(side + 1.2, side) as figure:
         axes = figure.subplots()
         shares = together.to_numpy(copy=True)
         np.fill_diagonal(shares, np.nan)
@@ -91,7 +73,7 @@ def co_occurrence(together: pd.DataFrame) -> str:
         bar = figure.colorbar(mesh, ax=axes, shrink=0.6, aspect=30, pad=0.02)
         bar.ax.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
         bar.outline.set_visible(False)
-        return _svg(figure, "together")
+        return svg(figure, "together")
 
 
 def image_values(records: pd.DataFrame) -> str:
@@ -101,7 +83,7 @@ def image_values(records: pd.DataFrame) -> str:
         records: of the image index.
     """
     readable = records[records["reason"] == ""]
-    with _figure(10.4, 2.9) as figure:
+    with drawn(10.4, 2.9) as figure:
         sizes, ranges, likeness = figure.subplots(1, 3)
         longer = readable[["height", "width"]].max(axis="columns")
         sizes.hist(longer, bins=30, color=BLUE)
@@ -117,7 +99,7 @@ def image_values(records: pd.DataFrame) -> str:
         likeness.hist(readable["upright"], bins=np.linspace(-1, 1, 41), color=BLUE)
         likeness.axvline(LEAST_UPRIGHT, color=RED, lw=1)
         likeness.set(title="Likeness to an upright chest", xlabel="rank correlation; red: the least, if not turned")
-        return _svg(figure, "images")
+        return svg(figure, "images")
 
 
 def _whole_numbers() -> MaxNLocator:
@@ -130,26 +112,3 @@ def _bars(axes: Axes, names: list[str], counts: list[int]) -> None:
     bars = axes.barh(names, counts, color=BLUE, height=0.72)
     axes.bar_label(bars, labels=[f"{count:,}" for count in counts], padding=3, fontsize=8.5, color=GREY)
     axes.tick_params(axis="y", length=0)
-
-
-@contextmanager
-def _figure(width: float, height: float) -> Iterator[Figure]:
-    """A figure of so many inches in the page's style; no window, no global state."""
-    import matplotlib as mpl
-    from matplotlib.figure import Figure
-
-    with mpl.rc_context(STYLE):
-        yield Figure(figsize=(width, height), layout="constrained")
-
-
-def _svg(figure: Figure, name: str) -> str:
-    """The figure's <svg> element. HTML needs none of the addresses by which XML names its namespaces."""
-    import matplotlib as mpl
-
-    text = StringIO()
-    nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-    with mpl.rc_context({"svg.hashsalt": name}):  # ids that differ from figure to figure
-        figure.savefig(text, format="svg", metadata=nothing, transparent=True)
-    drawing = text.getvalue()
-    drawing = drawing[drawing.index("<svg") :]
-    return re.sub(r'\s+xmlns(:\w+)?="[^"]*"', "", drawing)

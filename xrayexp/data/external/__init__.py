@@ -1,0 +1,1 @@
+"""Test sets of other hospitals: one small reader each, for files as they were downloaded."""

@@ -1,0 +1,1 @@
+"""How sure a model is of the findings that it names, and whether it is right to be."""

@@ -1,0 +1,176 @@
+"""Predictions that can be compared: those of runs, of folders full of runs, and of evaluations by themselves."""
+
+from __future__ import annotations
+
+import csv
+import glob
+import json
+import logging
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from xrayexp.errors import DataError
+from xrayexp.tracking.listing import run_folders
+from xrayexp.tracking.run_folder import RunFolder
+
+log = logging.getLogger(__name__)
+
+PREDICTIONS, METRICS = "predictions.jsonl", "metrics.json"
+BEST, OTHERS = "best", ("last", "none")
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluated:
+    """One evaluation.
+
+    Attributes:
+        name: short, and unlike that of the others.
+        folder: where its predictions lie.
+        run: whose it is; None for predictions that lie by themselves.
+        checkpoint: of the run: best, last or none; empty without a run.
+    """
+
+    name: str
+    folder: Path
+    run: RunFolder | None
+    checkpoint: str
+
+    @property
+    def predictions(self) -> Path:
+        """The file."""
+        return self.folder / PREDICTIONS
+
+    def config(self) -> dict[str, Any]:
+        """The run's config; empty without a run."""
+        if self.run is None:
+            return {}
+        config: Any = OmegaConf.to_container(self.run.config())
+        return dict(config)
+
+    def summary(self) -> dict[str, Any]:
+        """The run in a few numbers; empty while there are none."""
+        return {} if self.run is None else _json(self.run.summary_file)
+
+    def scores(self) -> dict[str, Any]:
+        """What metrics.json says; empty where nothing was scored."""
+        return _json(self.folder / METRICS)
+
+    def training_shares(self) -> dict[str, float] | None:
+        """Share of the training images in which each finding is true; None where metrics.json does not say."""
+        return training_shares_of(self.folder)
+
+    def curves(self) -> dict[str, list[tuple[int, float]]]:
+        """What the run logged by optimiser step, by name; empty where it logged to no file."""
+        if self.run is None or not self.run.log_file.exists():
+            return {}
+        found: dict[str, list[tuple[int, float]]] = {}
+        with self.run.log_file.open(encoding="utf-8", newline="") as file:
+            for row in csv.DictReader(file):
+                for name, value in row.items():
+                    if value and name != "step":
+                        found.setdefault(name, []).append((int(row["step"]), float(value)))
+        return found
+
+
+def training_shares_of(folder: Path) -> dict[str, float] | None:
+    """Share of the training images in which each finding is true, as metrics.json beside the predictions says it."""
+    return _json(folder / METRICS).get("training_shares")
+
+
+def find_evaluated(places: Sequence[str], split: str) -> list[Evaluated]:
+    """The evaluations that are asked for, in this order, each once.
+
+    Args:
+        places: of each a run's folder, a folder with runs below, an evaluation's folder, or a pattern of these.
+        split: whose predictions are taken of a run.
+
+    Raises:
+        DataError: there is nothing at a place, or a run that is named has no predictions on the split.
+    """
+    found = {folder.resolve(): folder for place in places for folder in _folders(place, split)}
+    runs = {folder: run_of(folder) for folder in found.values()}
+    names = _names([run.path if run else folder for folder, run in runs.items()])
+    evaluated = []
+    for (folder, run), name in zip(runs.items(), names, strict=True):
+        checkpoint = "" if run is None else _checkpoint(folder)
+        # "none" of test_none; "vindr" of a run's evaluation on other data.
+        beside = "" if run is None else folder.name.removeprefix(split).removeprefix("_")
+        evaluated.append(Evaluated(f"{name} ({beside})" if beside else name, folder, run, checkpoint))
+    return evaluated
+
+
+def run_of(folder: Path) -> RunFolder | None:
+    """The run that an evaluation's folder lies in: RUN/evaluation/SPLIT."""
+    above = RunFolder(folder.resolve().parent.parent)
+    return RunFolder(folder.parent.parent) if above.config_file.exists() else None
+
+
+def _folders(place: str, split: str) -> Iterator[Path]:
+    """The evaluations at one place."""
+    path = Path(place)
+    if not path.exists() and glob.has_magic(place):
+        matches = sorted(glob.glob(place, recursive=True))  # noqa: PTH207 - of an absolute pattern, too
+        if not matches:
+            raise DataError(f"{place}: nothing matches")
+        for match in matches:
+            if Path(match).is_dir():
+                yield from _folders(match, split)
+        return
+    if not path.is_dir():
+        raise DataError(f"{place}: no such folder")
+    if (path / PREDICTIONS).exists():
+        yield path
+    elif RunFolder(path).config_file.exists():
+        yield _evaluation(RunFolder(path), split)
+    else:
+        yield from _below(path, split)
+
+
+def _evaluation(run: RunFolder, split: str) -> Path:
+    folder = run.evaluation(split, BEST)
+    if not (folder / PREDICTIONS).exists():
+        more = "" if split == "test" else f" split={split}"
+        raise DataError(f"{run.path} has no predictions on the {split} split: python evaluate.py run={run.path}{more}")
+    return folder
+
+
+def _below(path: Path, split: str) -> list[Path]:
+    """Of all runs below a folder; some may have failed before they were evaluated."""
+    runs = [RunFolder(folder) for folder in run_folders(path)]
+    found = [folder for run in runs if ((folder := run.evaluation(split, BEST)) / PREDICTIONS).exists()]
+    if not found:
+        raise DataError(f"{path}: holds neither {PREDICTIONS} nor a run with predictions on the {split} split")
+    if len(found) < len(runs):
+        log.warning(
+            "%s: %d of %d runs have no predictions on the %s split", path, len(runs) - len(found), len(runs), split
+        )
+    return found
+
+
+def _checkpoint(folder: Path) -> str:
+    """SPLIT_CHECKPOINT, or SPLIT alone for the best; the name of a data set, such as padchest_gr, stands for SPLIT."""
+    last = folder.name.rpartition("_")[2]
+    return last if last in OTHERS else BEST
+
+
+def _names(paths: Sequence[Path]) -> list[str]:
+    """The paths below what they have in common, and their own last part at least."""
+    resolved = [path.resolve() for path in paths]
+    common = Path(os.path.commonpath(resolved)) if len(set(resolved)) > 1 else resolved[0].parent
+    return [path.relative_to(common).as_posix() if path != common else path.name for path in resolved]
+
+
+def _json(file: Path) -> dict[str, Any]:
+    """What a file holds; empty where there is none."""
+    if not file.exists():
+        return {}
+    try:
+        content: Mapping[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        return dict(content)
+    except (ValueError, TypeError) as error:
+        raise DataError(f"{file} cannot be read: {error}") from None
