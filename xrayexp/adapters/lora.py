@@ -1,7 +1,8 @@
 """LoRA on PEFT's own layers as one differentiable function: parameters, names, saving and merging stay PEFT's.
 
-LoRA (Hu et al. 2022): y = W x + s B A x. PEFT copies W x, multiplies, scales and adds one after the other, and autograd
-keeps a node and a tensor for each. Here the product is added where W x lies, and likewise in the backward pass.
+LoRA (Hu et al. 2022, arXiv:2106.09685): y = W x + s B A x. PEFT copies W x, multiplies, scales and adds one after the
+other, and autograd keeps a node and tensors for each. Here the product is added where W x lies, and the gradient of A x
+where that of W x does.
 """
 
 from __future__ import annotations
@@ -16,31 +17,34 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+from xrayexp.adapters.bypass import adapter_dtype, bypassed
 from xrayexp.adapters.frozen import FrozenWeight
 
 
 class LoraFunction(torch.autograd.Function):
-    """A LoRA layer, forward and backward, around its base layer."""
+    """A LoRA layer, forward and backward, with one dequantised weight at a time; kept are x and A x, as in PEFT."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, a: Tensor, b: Tensor, frozen: FrozenWeight, scaling: float) -> Tensor:
-        """The layer's output, [rows, out], in the type of x.
+        """The layer's output, [..., out], in the type of x.
 
         Args:
             ctx: autograd's.
-            x: activations, [rows, in].
+            x: activations, [..., in], in the type of `frozen`.
             a: [rank, in], any type.
             b: [out, rank], any type.
-            frozen: W; its layer is called, so that its bias and, for few rows, its own kernel are used.
+            frozen: W; its layer's bias is added.
             scaling: s.
         """
-        with _plain_arithmetic(x):
-            y = functional.linear(x, frozen.dense().to(x.dtype), frozen.layer.bias)
-            h = x @ a.to(x.dtype).t()  # [rows, rank]
+        rows = x.reshape(-1, x.shape[-1])
+        with _without_autocast(x):
+            bias = frozen.layer.bias
+            y = functional.linear(rows, frozen.dense(), None if bias is None else bias.to(x.dtype))
+            h = rows @ a.to(x.dtype).t()  # [rows, rank]
             y.addmm_(h, b.to(x.dtype).t(), alpha=scaling)
         ctx.save_for_backward(x, h, a, b)
         ctx.frozen, ctx.scaling = frozen, scaling
-        return y
+        return y.view(*x.shape[:-1], -1)
 
     @staticmethod
     @once_differentiable
@@ -49,19 +53,20 @@ class LoraFunction(torch.autograd.Function):
         x, h, a, b = ctx.saved_tensors
         needed = ctx.needs_input_grad
         grad_x = grad_a = grad_b = None
-        with _plain_arithmetic(grad):
-            grad_h = (grad @ b.to(grad.dtype)).mul_(ctx.scaling)  # [rows, rank]
+        rows = grad.reshape(-1, grad.shape[-1])
+        with _without_autocast(grad):
+            grad_h = (rows @ b.to(grad.dtype)).mul_(ctx.scaling)  # [rows, rank]
             if needed[1]:
-                grad_a = (grad_h.t() @ x).to(a.dtype)
+                grad_a = (grad_h.t() @ x.reshape(-1, x.shape[-1])).to(a.dtype)
             if needed[2]:
-                grad_b = (grad.t() @ h).mul_(ctx.scaling).to(b.dtype)
+                grad_b = (rows.t() @ h).mul_(ctx.scaling).to(b.dtype)
             if needed[0]:
-                grad_x = (grad @ ctx.frozen.dense().to(grad.dtype)).addmm_(grad_h, a.to(grad.dtype))
+                grad_x = (rows @ ctx.frozen.dense()).addmm_(grad_h, a.to(grad.dtype)).view(x.shape)
         return grad_x, grad_a, grad_b, None, None
 
 
-def _plain_arithmetic(x: Tensor) -> AbstractContextManager[Any]:
-    """Without autocast; where there is none, switching it off would take longer than a small layer's products."""
+def _without_autocast(x: Tensor) -> AbstractContextManager[Any]:
+    """Switching off what is off already would take as long as a small layer's product."""
     device = x.device.type
     return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext()
 
@@ -72,13 +77,8 @@ def _fusing(parent: Any) -> Any:
     class Fused(parent):  # type: ignore[misc]
         def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
             asked = args or any(value is not None for value in kwargs.values())
-            name = None if asked or torch.compiler.is_compiling() else _single_lora(self)
-            if name is None or not _in_one_type(self, x, name):
-                return super().forward(x, *args, **kwargs)  # type: ignore[no-any-return]
-            a, b = self.lora_A[name].weight, self.lora_B[name].weight
-            frozen = FrozenWeight(self.base_layer)
-            y = LoraFunction.apply(x.reshape(-1, x.shape[-1]), a, b, frozen, self.scaling[name])  # type: ignore[no-untyped-call]
-            return y.view(*x.shape[:-1], -1)  # type: ignore[no-any-return]
+            y = None if asked or torch.compiler.is_compiling() else _fused(self, x)
+            return super().forward(x, *args, **kwargs) if y is None else y  # type: ignore[no-any-return]
 
     Fused.__name__ = Fused.__qualname__ = f"Fused{parent.__name__}"
     return Fused
@@ -88,6 +88,22 @@ def _fusing(parent: Any) -> Any:
 FusedLinear4bit = _fusing(Linear4bit)
 FusedLinear = _fusing(Linear)
 _FUSED = {Linear4bit: FusedLinear4bit, Linear: FusedLinear}
+
+
+def _fused(layer: Any, x: Tensor) -> Tensor | None:
+    """The output of a layer with one active adapter as one function, [..., out]; None where that is not possible.
+
+    Without gradients nothing is won, and for few rows the base layer has faster kernels on a GPU.
+    """
+    name = _single_lora(layer) if torch.is_grad_enabled() else None
+    if name is None:
+        return None
+    a, b = layer.lora_A[name].weight, layer.lora_B[name].weight
+    dtype = adapter_dtype(x, a)
+    frozen = bypassed(layer, x, dtype) if x.dtype == dtype else None
+    if frozen is None:
+        return None
+    return LoraFunction.apply(x, a, b, frozen, layer.scaling[name])  # type: ignore[no-any-return, no-untyped-call]
 
 
 def _single_lora(layer: Any) -> str | None:
@@ -101,15 +117,6 @@ def _single_lora(layer: Any) -> str | None:
     return name if isinstance(layer.lora_dropout[name], torch.nn.Identity) or not layer.training else None
 
 
-def _in_one_type(layer: Any, x: Tensor, name: str) -> bool:
-    """Whether the base layer's output and the adapter's products have the type of x, so that nothing is cast."""
-    device = x.device.type
-    autocast = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
-    multiplied = autocast or layer.lora_A[name].weight.dtype
-    base = layer.base_layer.weight.dtype if autocast is None and isinstance(layer, Linear) else multiplied
-    return x.dtype == multiplied == base
-
-
 def fuse_lora(model: torch.nn.Module) -> int:
     """Lets the LoRA layers of a PEFT model on frozen linear layers, 4-bit or not quantised, be one function each.
 
@@ -119,11 +126,8 @@ def fuse_lora(model: torch.nn.Module) -> int:
     Returns:
         The number of layers that were changed.
     """
-    layers = [layer for layer in model.modules() if type(layer) in _FUSED and FrozenWeight.of(_base(layer))]
-    for layer in layers:
+    layers: list[Any] = [layer for layer in model.modules() if type(layer) in _FUSED]
+    frozen = [layer for layer in layers if FrozenWeight.of(layer.get_base_layer())]
+    for layer in frozen:
         layer.__class__ = _FUSED[type(layer)]
-    return len(layers)
-
-
-def _base(layer: Any) -> torch.nn.Module:
-    return layer.get_base_layer()  # type: ignore[no-any-return]
+    return len(frozen)
