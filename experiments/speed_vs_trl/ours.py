@@ -35,6 +35,7 @@ class Watch(L.Callback):
 def measure(settings: Values, work: Path) -> Values:
     """What a row's training takes."""
     from xrayexp import pipeline
+    from xrayexp.run_data import data_module
     from xrayexp.settings import Settings
 
     task = Task.of(settings, work)
@@ -43,6 +44,6 @@ def measure(settings: Values, work: Path) -> Values:
     with open_dict(cfg):
         cfg.callbacks.watch = target
     read = Settings.from_config(cfg)
-    draw_images(read, pipeline.data_module(read, None))
+    draw_images(read, data_module(read, None))
     pipeline.train(cfg)
     return Watch.meters.pop().values

@@ -19,11 +19,11 @@ OURS, TRL, TRL32 = "this trainer", "TRL", "TRL in float32"
 ARMS = {OURS: ours.measure, TRL: theirs.measure, TRL32: theirs.measure_float32}
 TINY, GEMMA = "the tiny model's 640 words", f"{GEMMA_WORDS:,} words"
 # The longer one is computed as model=medgemma15 does with a vocabulary of this length.
-TASKS = {
+TASKS: dict[str, Values] = {
     TINY: {"words": None, "steps": 65, "unmeasured": 5, "batch": 8, "loss_chunk": None},
     GEMMA: {"words": GEMMA_WORDS, "steps": 5, "unmeasured": 2, "batch": 8, "loss_chunk": 256},
 }
-QUICK = {
+QUICK: dict[str, Values] = {
     TINY: {"words": None, "steps": 3, "unmeasured": 1, "batch": 2, "loss_chunk": None},
     GEMMA: {"words": 2_000, "steps": 2, "unmeasured": 1, "batch": 2, "loss_chunk": 16},
 }
@@ -70,7 +70,7 @@ def times(rows: Rows, task: str, other: str) -> list[float]:
 def memory_share(rows: Rows, task: str, other: str) -> float:
     """Median over the rounds of the peak beyond what was there before, over another trainer's."""
     pairs = zip(measured(rows, task, OURS), measured(rows, task, other), strict=True)
-    return median(own["mib"] / its["mib"] for own, its in pairs)
+    return float(median(own["mib"] / its["mib"] for own, its in pairs))
 
 
 def claims(rows: Rows) -> list[Claim]:

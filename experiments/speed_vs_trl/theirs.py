@@ -37,14 +37,14 @@ def _measure(settings: Values, work: Path, float32: bool) -> Values:
     import lightning as L
     import torch
 
-    from xrayexp import pipeline
+    from xrayexp.run_data import data_module
     from xrayexp.settings import Settings
 
     task = Task.of(settings, work)
     read = Settings.from_config(task.config(work / "theirs"))
     torch.set_num_threads(read.trainer.num_threads or torch.get_num_threads())
     L.seed_everything(read.seed, verbose=False)
-    data = pipeline.data_module(read, None)
+    data = data_module(read, None)
     model = _model(read)
     exact = [parameter.data for parameter in model.parameters() if parameter.requires_grad]
     trainer, meter = _trainer(read, task, data, model, samples_of(data, draw_images(read, data)))
@@ -107,7 +107,7 @@ def _trainer(
 
     meter = Meter(task.unmeasured, task.samples)
 
-    class Watch(TrainerCallback):  # type: ignore[misc]
+    class Watch(TrainerCallback):
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             meter.after_step(state.global_step)
 

@@ -78,7 +78,7 @@ def _fusing(parent: Any) -> Any:
         def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
             asked = args or any(value is not None for value in kwargs.values())
             y = None if asked or torch.compiler.is_compiling() else _fused(self, x)
-            return super().forward(x, *args, **kwargs) if y is None else y  # type: ignore[no-any-return]
+            return super().forward(x, *args, **kwargs) if y is None else y
 
     Fused.__name__ = Fused.__qualname__ = f"Fused{parent.__name__}"
     return Fused
@@ -87,7 +87,7 @@ def _fusing(parent: Any) -> Any:
 # Under these names, or pickle would not find them.
 FusedLinear4bit = _fusing(Linear4bit)
 FusedLinear = _fusing(Linear)
-_FUSED = {Linear4bit: FusedLinear4bit, Linear: FusedLinear}
+_FUSED: dict[type, Any] = {Linear4bit: FusedLinear4bit, Linear: FusedLinear}
 
 
 def _fused(layer: Any, x: Tensor) -> Tensor | None:
