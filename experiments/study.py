@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -58,6 +59,7 @@ class Study:
         blocks: Markdown for the README's marked blocks, by name; "claims" and "environment" come with the form.
         draw: writes the figures into a folder.
         threads: compute threads of a row.
+        requires: packages of its requirements.txt without which no row can be computed.
         isolated: whether rows are independent. If so each has a process of its own, and --jobs runs several at once.
         models: where it keeps models that outlive a run, unless --model-dir names another folder; None if it has none.
         needs_gpu: whether only a GPU's results can be recorded: the README says so until there are some.
@@ -73,6 +75,7 @@ class Study:
     isolated: bool = True
     models: Path | None = None
     needs_gpu: bool = False
+    requires: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -131,6 +134,7 @@ def main(study: Study, further: Options | None = None) -> None:
     try:
         if further is not None:
             study = further.study(options)
+        require_packages(study)
         results = run(
             study, place, command, quick=options.quick, jobs=0 if options.quick else getattr(options, "jobs", 0)
         )
@@ -142,6 +146,16 @@ def main(study: Study, further: Options | None = None) -> None:
         verdict = "holds" if claim["holds"] else "DOES NOT HOLD"
         print(f"{claim['name']}: {claim['value']:.4g}, {claim['direction']} {claim['bound']:g}: {verdict}")
     print(f"written to {place.out}")
+
+
+def require_packages(study: Study) -> None:
+    """Raises UserError when a package is missing that only this experiment needs."""
+    missing = [name for name in study.requires if find_spec(name) is None]
+    if missing:
+        file = f"experiments/{study.name}/requirements.txt"
+        raise UserError(
+            f"{', '.join(missing)} is not installed, which only this experiment needs: pip install -r {file}"
+        )
 
 
 def _place(study: Study, out: Path | None, quick: bool) -> Place:

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from experiments.study import Study
 
 ROOT = Path(__file__).parents[2]
 NAMES = sorted(file.parent.name for file in (ROOT / "experiments").glob("*/run.py"))
-SLOW = ("full_size_cpu", "gpu_12gb")  # even with --quick
+SLOW = ("full_size_cpu", "gpu_12gb", "speed_vs_trl")  # even with --quick
 AWAITS = "Awaits a GPU"  # what the README of an experiment says as long as it does
 
 every = pytest.mark.parametrize("name", NAMES)
@@ -51,6 +52,8 @@ def quick(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
     @cache
     def folder(name: str) -> Path:
+        if missing := [package for package in study(name).requires if find_spec(package) is None]:
+            pytest.skip(f"experiments/{name} needs {', '.join(missing)}")
         out = tmp_path_factory.mktemp(name)
         run(name, out)
         shutil.rmtree(out / "work", ignore_errors=True)  # gigabytes, with some

@@ -213,3 +213,15 @@ def test_an_experiment_without_models_has_no_folder_for_them(
     with pytest.raises(SystemExit):
         main(toy)
     assert "unrecognized arguments: --model-dir" in capsys.readouterr().err
+
+
+def test_a_package_that_only_this_experiment_needs_is_asked_for_first(
+    toy: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["run.py", "--quick", "--out", str(tmp_path / "out")])
+    with pytest.raises(SystemExit) as stop:
+        main(replace(toy, requires=("json", "no_such_package")))
+    assert stop.value.code == 2
+    told = "error: no_such_package is not installed, which only this experiment needs: "
+    assert told + "pip install -r experiments/toy/requirements.txt" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from xrayexp.data.collate import PixelScale, ReportEncoder
 from xrayexp.errors import UserError
 from xrayexp.training.callbacks import BestAdapter
-from xrayexp.training.module import NonFiniteLossError
+from xrayexp.training.module import NonFiniteLossError, _step_seed
 
 Build = Callable[..., Any]
 
@@ -209,3 +209,11 @@ def test_a_gradient_that_is_not_finite_stops_the_run_too(build: Build) -> None:
     with pytest.raises(NonFiniteLossError, match="step 0"):
         parts.fit()
     assert all(p.isfinite().all() for p in trainable(parts.module).values())
+
+
+def test_dropout_is_seeded_as_torch_does_it(build: Build) -> None:
+    module = build().module
+    module._seed_dropout()
+    drawn = torch.rand(3)
+    torch.manual_seed(_step_seed(module.seed, 0))
+    assert torch.equal(torch.rand(3), drawn)

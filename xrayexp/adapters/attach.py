@@ -48,6 +48,7 @@ def attach_adapter(model: PreTrainedModel, section: AdapterSection, total_steps:
 
     from xrayexp.adapters.delora import quantized_delora
     from xrayexp.adapters.dora import factor_dora, init_magnitude
+    from xrayexp.adapters.lora import fuse_lora
 
     if is_quantized(model) and not section.quantized_base:
         raise ConfigError([section.needs_unquantized])
@@ -78,6 +79,7 @@ def attach_adapter(model: PreTrainedModel, section: AdapterSection, total_steps:
         for parameter in frozen:
             parameter.requires_grad_(False)
     factor_dora(adapted)
+    fuse_lora(adapted)
     init_magnitude(adapted)
     keep_output_type(adapted)
     keep_projector_exact(adapted)
@@ -127,6 +129,7 @@ def load_adapter(model: PreTrainedModel, folder: Path) -> PeftModel:
 
     from xrayexp.adapters.delora import quantized_delora
     from xrayexp.adapters.dora import factor_dora
+    from xrayexp.adapters.lora import fuse_lora
 
     require_adapter(folder)
     mapping = key_mapping(model)
@@ -145,6 +148,7 @@ def load_adapter(model: PreTrainedModel, folder: Path) -> PeftModel:
         ) from error
     _require_same_tensors(adapted, folder, mapping)
     factor_dora(adapted)
+    fuse_lora(adapted)
     keep_output_type(adapted)
     if keep_projector_exact(adapted):  # PEFT has rounded it to the type of the base model
         stored = load_peft_weights(str(folder), device=str(adapted.device), key_mapping=mapping)

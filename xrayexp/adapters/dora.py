@@ -18,6 +18,7 @@ from peft.tuners.lora.layer import Linear
 from peft.tuners.lora.variants import DoraLinearVariant
 from torch import Tensor
 
+from xrayexp.adapters.bypass import adapter_dtype, bypassed
 from xrayexp.adapters.dora_function import DoraFunction, weight_norm
 from xrayexp.adapters.frozen import FrozenWeight
 
@@ -100,7 +101,7 @@ def _fused(layer: Any, x: Tensor) -> Tensor | None:
     name = _single_dora(layer)
     if name is None:
         return None
-    frozen = _passed_by(layer, x, _adapter_dtype(x, layer.lora_A[name].weight))
+    frozen = bypassed(layer, x, adapter_dtype(x, layer.lora_A[name].weight))
     if frozen is None:
         return None
     y: Tensor = DoraFunction.apply(  # type: ignore[no-untyped-call]
@@ -126,29 +127,6 @@ def _single_dora(layer: Any) -> str | None:
     if type(layer.lora_variant.get(name)) is not DoraLinearVariant or layer.lora_B[name].bias is not None:
         return None
     return name if isinstance(layer.lora_dropout[name], torch.nn.Identity) or not layer.training else None
-
-
-def _adapter_dtype(x: Tensor, weight: Tensor) -> torch.dtype:
-    """The type in which PEFT multiplies by the adapter's matrices."""
-    device = x.device.type
-    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
-
-
-def _passed_by(layer: Any, x: Tensor, dtype: torch.dtype) -> FrozenWeight | None:
-    """The weight, if the base layer need not be called: nothing is hooked to it, and all is computed in `dtype`."""
-    base = layer.base_layer
-    if base._forward_hooks or base._forward_pre_hooks or "forward" in vars(base):
-        return None
-    frozen = FrozenWeight.of(base)
-    if frozen is None or frozen.dtype != dtype or x.device != base.weight.device:
-        return None
-    if isinstance(layer, Linear4bit):  # it casts its input: to a type of its own or, before the first pass, to any
-        computed = (base.compute_dtype or x.dtype) if base.compute_type_is_set else None
-    elif isinstance(layer, Linear8bitLt):
-        computed = None  # on a GPU it multiplies integers
-    else:
-        computed = dtype if torch.is_autocast_enabled(x.device.type) else x.dtype
-    return frozen if computed == dtype else None
 
 
 def _forget(layer: Any) -> None:

@@ -9,6 +9,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from xrayexp.data.collate import IGNORED
+from xrayexp.models.attention_masks import with_attention_masks
 from xrayexp.models.image_features import with_image_features
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def _supervised(
     model: PreTrainedModel, inputs: dict[str, torch.Tensor], labels: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """The states that predict [supervised tokens, hidden], what they should, and the sample of each."""
-    inputs = with_image_features(model, inputs)
+    inputs = with_attention_masks(model, with_image_features(model, inputs))
     hidden = model.model(**inputs, use_cache=False).last_hidden_state  # [batch, tokens, hidden]
     rows, columns = (labels[:, 1:] != IGNORED).nonzero(as_tuple=True)  # the state at token t predicts token t + 1
     places = (rows * labels.shape[1] + columns).to(hidden.device)

@@ -124,7 +124,7 @@ class ReportModule(L.LightningModule):
         loss = self._backward_or_halve(batch, optimizer)
         if self.features is not None:
             self.features.forget()
-        norm = self._clip_gradient(batch)
+        norm = self._clip_gradient(batch, optimizer)
         scheduler: Any = self.lr_schedulers()
         rate = scheduler.get_last_lr()[0]
         self._step(optimizer)
@@ -132,7 +132,13 @@ class ReportModule(L.LightningModule):
         scheduler.step()
         data.advance()
         self.log("train/loss", loss, prog_bar=True, batch_size=len(batch))
-        self.log_dict({"train/lr": rate, "train/grad_norm": norm} | data.pace() | self._place(), batch_size=len(batch))
+        self.log_dict({"train/grad_norm": norm} | data.pace(), batch_size=len(batch))
+        if self._is_logged():
+            self.log_dict({"train/lr": rate} | self._place(), batch_size=len(batch))
+
+    def _is_logged(self) -> bool:
+        """Whether the loggers get a row for this step. Every value takes Lightning half a millisecond."""
+        return bool(self.trainer._logger_connector.should_update_logs)
 
     def _place(self) -> dict[str, float]:
         """Where training stands. Lightning takes "step" as the loggers' step; its own lags one behind `global_step`."""
@@ -142,7 +148,7 @@ class ReportModule(L.LightningModule):
     def _backward_or_halve(self, batch: Batch, optimizer: Any) -> float:
         """Accumulates the gradient; out of memory, from the step's start again with half the micro-batch."""
         while True:
-            torch.manual_seed(_step_seed(self.seed, self.global_step))
+            self._seed_dropout()
             optimizer.zero_grad()
             try:
                 return self._backward(batch)
@@ -151,6 +157,13 @@ class ReportModule(L.LightningModule):
             # Outside of the except clause: the error's traceback holds the activations that have to go.
             optimizer.zero_grad()
             self._halve(reason)
+
+    def _seed_dropout(self) -> None:
+        """As `torch.manual_seed`, which on a machine without a GPU formats a traceback every time, for milliseconds."""
+        seed = _step_seed(self.seed, self.global_step)
+        torch.default_generator.manual_seed(seed)
+        if self.device.type == "cuda":
+            torch.cuda.manual_seed_all(seed)
 
     def _halve(self, reason: str) -> None:
         if self.micro_batch_size == 1:
@@ -191,9 +204,9 @@ class ReportModule(L.LightningModule):
             raise NonFiniteLossError(self.global_step, [s.example.image_id for m in bad for s in m.samples])
         return sum(values)
 
-    def _clip_gradient(self, batch: Batch) -> float:
+    def _clip_gradient(self, batch: Batch, optimizer: Any) -> float:
         """Clips the gradient and returns its norm before that; a norm that is not finite would end the adapter."""
-        trainable = [p for p in self.model.parameters() if p.requires_grad]
+        trainable = [p for group in optimizer.param_groups for p in group["params"]]
         norm = float(torch.nn.utils.clip_grad_norm_(trainable, self.settings.gradient_clip or math.inf))
         if not math.isfinite(norm):
             raise NonFiniteLossError(self.global_step, [s.example.image_id for s in batch.samples])
