@@ -207,11 +207,11 @@ class Planner:
     def _trace(self, settings: Settings) -> Forecast:
         constants, expandable = Constants.read(), settings.memory.expandable_segments
         model = self._model(settings)
-        peaks = (
+        training, generation = (
             Peak.of(recording, constants, expandable_segments=expandable)
             for recording in (self._training(model, settings), self._generation(model, settings))
         )
-        return Forecast(*peaks, constants.context_gib, constants.calibrated_on)
+        return Forecast(training, generation, constants.context_gib, constants.calibrated_on)
 
     def _training(self, model: PeftModel, settings: Settings) -> Recording:
         from xrayexp.memory.optimizer_state import bytes_per_number
@@ -353,7 +353,7 @@ def _with_micro_batch(settings: Settings, size: int) -> Settings:
     return _with_trainer(settings, micro_batch_size=size)
 
 
-def _with_trainer(settings: Settings, **changed: int) -> Settings:
+def _with_trainer(settings: Settings, **changed: Any) -> Settings:
     """Also in what the run folder will say that the run was made with."""
     cfg = {**settings.cfg, "trainer": {**settings.cfg["trainer"], **changed}}
     return replace(settings, cfg=cfg, trainer=replace(settings.trainer, **changed))

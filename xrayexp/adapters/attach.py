@@ -236,7 +236,7 @@ def adapter_parameters(model: PeftModel | PreTrainedModel) -> dict[str, torch.nn
     return {name: p for name, p in model.named_parameters() if p.requires_grad or (len(prefix) > 1 and prefix in name)}
 
 
-def whole_parameters(model: PeftModel | PreTrainedModel) -> list[torch.nn.Parameter]:
+def whole_parameters(model: torch.nn.Module) -> list[torch.nn.Parameter]:
     """What is trained of modules that are trained whole; matrices that are tied come once."""
     from peft.utils.other import ModulesToSaveWrapper
 

@@ -98,7 +98,7 @@ class TrainerSection:
 
     def _checkpointing_problems(self) -> list[str]:
         layers, found = self.checkpoint_layers, []
-        if layers not in (None, AUTO) and (isinstance(layers, str) or layers < 0):  # type: ignore[operator]
+        if layers not in (None, AUTO) and (isinstance(layers, str) or layers < 0):
             found.append(f"trainer.checkpoint_layers must be a number of at least 0, auto or null, not {layers}")
         elif layers is not None and not self.gradient_checkpointing:
             found.append("trainer.checkpoint_layers needs trainer.gradient_checkpointing=true")

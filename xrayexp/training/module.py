@@ -310,7 +310,8 @@ class ReportModule(L.LightningModule):
 
 def _uncompiled() -> AbstractContextManager[Any]:
     """Layers as they were written: decoding has other shapes in every step, and no gradient to gain time on."""
-    return torch.compiler.set_stance("force_eager")
+    stance: AbstractContextManager[Any] = torch.compiler.set_stance("force_eager")
+    return stance
 
 
 def _first_line(error: Exception) -> str:
