@@ -245,14 +245,9 @@ class Planner:
         prompt = max(int(model.config.mm_tokens_per_image) + 1, settings.model.max_length - new)
         key = _digest([*_model_facts(settings), settings.cfg["optimizer"], samples, prompt, new])
         if key not in self._generations:
+            states = state_bytes(model, settings.optimizer())
             self._generations[key] = trace_generation(
-                model,
-                samples,
-                prompt,
-                new,
-                autocast=_autocast(settings),
-                state_bytes=state_bytes(model, settings.optimizer()),
-                device=self._device,
+                model, samples, prompt, new, autocast=_autocast(settings), state_bytes=states, device=self._device
             )
         return self._generations[key]
 

@@ -21,6 +21,7 @@ from experiments.gpu_12gb.settings import BUDGET_GIB, DEVICES, DORA, FULL, MODEL
 from experiments.gpu_12gb.tasks import MEASURED, OUT_OF_MEMORY
 from experiments.results import Claim, Row, Rows, Values, table
 from experiments.study import Options, Place, Study, main
+from xrayexp.cli.common import positive_number
 from xrayexp.errors import UserError
 
 MINUTES = 9.0
@@ -189,17 +190,7 @@ def _number(value: float | None) -> str:
 def _add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", choices=tuple(DEVICES), help="default: a GPU where there is one")
     parser.add_argument("--model", choices=tuple(MODELS), help=f"default: {FULL} on a GPU, {TINY} on a CPU")
-    parser.add_argument("--minutes", type=_minutes, default=MINUTES, help="that it may take (default: %(default)g)")
-
-
-def _minutes(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not value > 0:
-        raise argparse.ArgumentTypeError(f"must be a number above 0, not {text}")
-    return value
+    parser.add_argument("--minutes", type=positive_number, default=MINUTES, help="for all of it (default: %(default)g)")
 
 
 def _study(options: argparse.Namespace) -> Study:

@@ -103,7 +103,7 @@ def test_operations_are_those_that_torch_counts(tmp_path: Path, target: str) -> 
         f"adapter.target={target}", "trainer.micro_batch_size=2",
     ]  # fmt: skip
     made = Training.begin(settings_of(overrides, tmp_path), LORA)
-    in_place = {torch.ops.aten.addmm_: lambda _, a, b, **__: 2 * a[0] * a[1] * b[1]}  # torch counts the other
+    in_place = {torch.ops.aten.addmm_: lambda _, a, b, **__: 2 * a[0] * a[1] * b[1]}
     with FlopCounterMode(display=False, custom_mapping=in_place) as counter:
         made.step()
     # Beyond its scope: the convolution of the patches and the projector. Not torch's: below the first adapter nothing

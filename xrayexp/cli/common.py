@@ -29,6 +29,17 @@ def whole_number(least: int) -> Callable[[str], int]:
     return read
 
 
+def positive_number(text: str) -> float:
+    """A type for arguments: a number above 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not value > 0:
+        raise argparse.ArgumentTypeError(f"must be a number above 0, not {text}")
+    return value
+
+
 def open_console() -> Console:
     """Where tables go."""
     from rich.console import Console

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from xrayexp.cli.common import Commands, open_console
+from xrayexp.cli.common import Commands, open_console, positive_number
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -26,18 +26,8 @@ def add(commands: Commands) -> None:
         epilog="Status: 0 fits, 1 risky or does not fit, 2 wrong use.",
     )
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="as for train.py, such as model=medgemma15")
-    parser.add_argument("--gib", type=_gib, help="memory of the card; default: memory.budget_gib, else 12")
+    parser.add_argument("--gib", type=positive_number, help="memory of the card; default: memory.budget_gib, else 12")
     parser.set_defaults(command=_run)
-
-
-def _gib(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not value > 0:
-        raise argparse.ArgumentTypeError(f"must be a number above 0, not {text}")
-    return value
 
 
 def _run(arguments: argparse.Namespace) -> int:
