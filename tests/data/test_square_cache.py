@@ -201,6 +201,7 @@ def test_a_full_disk_costs_the_cache_and_not_the_image(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     one = cache(tmp_path, "a", "b")
+    caplog.clear()
 
     def full(*_: object) -> int:
         raise OSError(errno.ENOSPC, "No space left on device")

@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 
 PREDICTIONS, METRICS = "predictions.jsonl", "metrics.json"
 BEST, OTHERS = "best", ("last", "none")
+SPLITS = ("test_", "validation_")  # how the names of evaluations on a run's own data begin, unless it is the best's
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,7 @@ class Evaluated:
         name: short, and unlike that of the others.
         folder: where its predictions lie.
         run: whose it is; None for predictions that lie by themselves.
-        checkpoint: of the run: best, last or none; empty without a run.
+        checkpoint: of the run: best, last or none, or the name of a baseline beside it; empty without a run.
     """
 
     name: str
@@ -153,7 +154,13 @@ def _below(path: Path, split: str) -> list[Path]:
 
 
 def _checkpoint(folder: Path) -> str:
-    """SPLIT_CHECKPOINT, or SPLIT alone for the best; the name of a data set, such as padchest_gr, stands for SPLIT."""
+    """SPLIT_CHECKPOINT, or SPLIT alone for the best; the name of a data set, such as padchest_gr, stands for SPLIT.
+
+    A baseline's name stands for CHECKPOINT, known as such beside a split alone.
+    """
+    for split in SPLITS:
+        if folder.name.startswith(split):
+            return folder.name.removeprefix(split)
     last = folder.name.rpartition("_")[2]
     return last if last in OTHERS else BEST
 
