@@ -15,7 +15,7 @@ from xrayexp.cli import main
 from xrayexp.config import config_dir
 from xrayexp.errors import UserError
 from xrayexp.memory.plan import Constants, Forecast, Peak
-from xrayexp.memory.step import WHOLE
+from xrayexp.memory.step import EMBEDDINGS, WEIGHTS, WHOLE
 from xrayexp.models.loading import resolve_pretrained
 from xrayexp.planning import Plan, Planner, checked
 from xrayexp.settings import Settings
@@ -229,6 +229,16 @@ def test_the_largest_micro_batch_that_fits(compose: Compose, tmp_path: Path) -> 
     tight = replace(settings, memory=replace(settings.memory, budget_gib=0.1))
     with pytest.raises(UserError, match="not even one sample"):
         checked(tight)
+
+
+def test_nothing_smaller_is_tried_where_the_weights_alone_are_too_much(compose: Compose, tmp_path: Path) -> None:
+    settings = settings_of(compose, tmp_path)
+    planner = Planner(settings)
+    forecast = planner.forecast(settings)
+    weights = forecast.training.parts[WEIGHTS] + forecast.training.parts[EMBEDDINGS]
+    plan = planner.plan(forecast.context_gib + weights)
+    assert (plan.verdict, plan.nearest) == ("does not fit", ())
+    assert len(list(tmp_path.rglob("plans/*.json"))) == 1
 
 
 def test_the_command(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

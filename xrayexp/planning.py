@@ -199,7 +199,11 @@ class Planner:
 
     def _nearest(self, budget_gib: float) -> Iterator[Change]:
         """One setting lowered until it fits, for each of those that can be; of batches the one that is too large."""
+        from xrayexp.memory.step import EMBEDDINGS, WEIGHTS
+
         now = self.forecast(self.settings)
+        if now.rules_out((WEIGHTS, EMBEDDINGS), budget_gib):
+            return
         alone = {
             "micro_batch_size": replace(now, generation=now.training),
             "eval_batch_size": replace(now, training=now.generation),

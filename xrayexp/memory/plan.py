@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -103,6 +104,10 @@ class Forecast:
         if ENOUGH * max(self.training.reserved, self.generation.reserved) <= room:
             return "fits"
         return "risky"
+
+    def rules_out(self, kinds: Iterable[str], budget_gib: float) -> bool:
+        """Whether these kinds of what lives at the peak of training are too much alone, whatever the others take."""
+        return ENOUGH * sum(self.training.parts.get(kind, 0.0) for kind in kinds) > budget_gib - self.context_gib
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
