@@ -26,7 +26,8 @@ ARROWS: dict[str, set[str]] = {
     "adapters": {"models"},
     "training": {"data", "models", "adapters", "metrics", "tracking.examples"},
     "memory": {"models", "adapters", "training.loss"},
-    "tracking": {"metrics"},
+    "search": set(),
+    "tracking": {"metrics", "search.results"},
     "cli": {
         "compare",
         "data.audit.terminal",
