@@ -39,10 +39,16 @@ def launch(config_name: str, task: Literal["train", "evaluate"]) -> NoReturn:
 
     register_resolvers()
     if task == "train":
-        _recall_resumed_run()
+        _recall(config_name)
 
     def job(cfg: DictConfig) -> object:
         choose_allocator(cfg, cfg.get("run"))
+        from xrayexp.search.job import TrialJob
+
+        if (trial := TrialJob.from_environment()) is not None:
+            from xrayexp.trial import run_trial
+
+            return run_trial(cfg, trial)
         from xrayexp import pipeline
         from xrayexp.tracking.summary import print_summary
 
@@ -53,12 +59,13 @@ def launch(config_name: str, task: Literal["train", "evaluate"]) -> NoReturn:
     sys.exit(run(job, config_name, config_dir()))
 
 
-def _recall_resumed_run() -> None:
-    """Puts what `resume=RUN` was started with before the rest of the command line."""
-    from xrayexp.resume import with_earlier_overrides
+def _recall(config_name: str) -> None:
+    """Puts what `resume=FOLDER` was started with before the rest of the command line."""
+    from xrayexp.resume import with_earlier_overrides, with_earlier_sweep
 
+    recalled = with_earlier_sweep if config_name == "sweep" else with_earlier_overrides
     try:
-        sys.argv[1:] = with_earlier_overrides(sys.argv[1:])
+        sys.argv[1:] = recalled(sys.argv[1:])
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(USER_ERROR)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -65,11 +66,12 @@ log = logging.getLogger(__name__)
 
 
 @stopped_by_signals()
-def train(cfg: DictConfig) -> TrainingSummary:
+def train(cfg: DictConfig, watchers: Sequence[L.Callback] = ()) -> TrainingSummary:
     """Fine-tunes an adapter and evaluates the best one.
 
     Args:
         cfg: the composed config of conf/train.yaml.
+        watchers: callbacks beside those of the config, of a caller that follows the training.
 
     Returns:
         The summary, also written to the run folder.
@@ -87,7 +89,7 @@ def train(cfg: DictConfig) -> TrainingSummary:
         log.info("run folder: %s", run.path)
         if settings.test:
             settings.metrics.announce_missing()
-        return _train(settings, run, checkpoint, plan)
+        return _train(settings, run, checkpoint, plan, watchers)
 
 
 def _run_folder(settings: Settings) -> tuple[RunFolder, Path | None]:
@@ -101,7 +103,9 @@ def _run_folder(settings: Settings) -> tuple[RunFolder, Path | None]:
     return run, latest_checkpoint(run.checkpoints)
 
 
-def _train(settings: Settings, run: RunFolder, checkpoint: Path | None, plan: Plan | None) -> TrainingSummary:
+def _train(
+    settings: Settings, run: RunFolder, checkpoint: Path | None, plan: Plan | None, watchers: Sequence[L.Callback]
+) -> TrainingSummary:
     _use_threads(settings)
     L.seed_everything(settings.seed, verbose=False)
     data = data_module(settings, run.quarantine_file)
@@ -111,7 +115,7 @@ def _train(settings: Settings, run: RunFolder, checkpoint: Path | None, plan: Pl
     loggers = settings.loggers()
     with tracked(loggers, settings.cfg):
         best = BestAdapter(run.checkpoints, settings.trainer.monitor)
-        trainer = _training_trainer(settings, run, best, data.batches_per_epoch, loggers)
+        trainer = _training_trainer(settings, run, [best, *watchers], data.batches_per_epoch, loggers)
         module = _training_module(settings, data)
         summary = _fit(settings, run, trainer, module, data, best, checkpoint)
         if plan is not None:
@@ -270,7 +274,7 @@ def _training_module(settings: Settings, data: ReportDataModule) -> ReportModule
 
 
 def _training_trainer(
-    settings: Settings, run: RunFolder, best: BestAdapter, batches_per_epoch: int, loggers: list[Logger]
+    settings: Settings, run: RunFolder, callbacks: list[L.Callback], batches_per_epoch: int, loggers: list[Logger]
 ) -> L.Trainer:
     section, steps = settings.trainer, settings.trainer.validate_every
     checkpoints = ExactCheckpoint(run.checkpoints, section.checkpoint_every, section.checkpoint_minutes)
@@ -278,7 +282,7 @@ def _training_trainer(
     return _trainer(
         settings,
         run,
-        [best, FitTime(), writer, *settings.callbacks(), checkpoints],
+        [*callbacks, FitTime(), writer, *settings.callbacks(), checkpoints],
         plugins=[AtomicCheckpointIO()],
         logger=loggers,
         max_steps=section.total_steps(batches_per_epoch),

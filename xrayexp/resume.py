@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,16 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from xrayexp.config import quoted, training_config
-from xrayexp.errors import ConfigError
+from xrayexp.errors import ConfigError, DataError
+from xrayexp.search.results import SWEEP_FILE
 from xrayexp.tracking.record import read_record
 from xrayexp.tracking.run_folder import RunFolder
 
 RESUME = "resume="
+# What may differ between the processes that work on one sweep: how long, how and where, but not on what.
+CHANGEABLE_OF_SWEEP = (
+    "search.n_trials", "search.max_failures", "search.seed", "search/sampler", "search/pruner", "hydra"
+)  # fmt: skip
 
 # What a run is. Everything else may differ between the beginning and the end of a run.
 IDENTITY = (
@@ -48,9 +54,8 @@ def with_earlier_overrides(arguments: Sequence[str]) -> list[str]:
         ConfigError: with --multirun.
         DataError: RUN is not the folder of a run.
     """
-    given = [argument for argument in arguments if argument.startswith(RESUME)]
-    path = given[-1].removeprefix(RESUME).strip("'\"") if given else ""
-    if path in ("", "null"):
+    path = _resumed(arguments)
+    if path is None:
         return list(arguments)
     if {"-m", "--multirun"} & set(arguments):
         raise ConfigError(["resume=RUN goes on with one run: leave --multirun out"])
@@ -59,6 +64,39 @@ def with_earlier_overrides(arguments: Sequence[str]) -> list[str]:
     folder = quoted(str(Path(path)))
     # Without Hydra's notes: this command line may yet be refused, and .hydra/ has that of the beginning.
     return [*earlier, *others, RESUME + folder, f"hydra.run.dir={folder}", "hydra.output_subdir=null"]
+
+
+def with_earlier_sweep(arguments: Sequence[str]) -> list[str]:
+    """The command line of `sweep.py resume=FOLDER ...`, with what the sweep was started with in front of the rest.
+
+    Args:
+        arguments: of the process, without its name.
+
+    Raises:
+        ConfigError: a further argument would make other trials.
+        DataError: FOLDER is not that of a sweep.
+    """
+    path = _resumed(arguments)
+    if path is None:
+        return list(arguments)
+    file = Path(path) / SWEEP_FILE
+    if not file.is_file():
+        raise DataError(f"{path} is not the folder of a sweep: {SWEEP_FILE} is missing")
+    others = [argument for argument in arguments if not argument.startswith(RESUME)]
+    wrong = [one for one in others if not one.lstrip("+").startswith((*CHANGEABLE_OF_SWEEP, "-"))]
+    if wrong:
+        raise ConfigError(
+            [f"{one}: resume=FOLDER goes on with the same sweep, whose trials would not compare; it takes "
+             f"{', '.join(CHANGEABLE_OF_SWEEP)}" for one in wrong]
+        )  # fmt: skip
+    earlier = json.loads(file.read_text(encoding="utf-8"))["arguments"]
+    return [*earlier, *others, f"hydra.sweep.dir={quoted(path)}"]
+
+
+def _resumed(arguments: Sequence[str]) -> str | None:
+    given = [argument for argument in arguments if argument.startswith(RESUME)]
+    path = given[-1].removeprefix(RESUME).strip("'\"") if given else ""
+    return None if path in ("", "null") else path
 
 
 def own_overrides() -> list[str] | None:

@@ -72,6 +72,7 @@ class Settings:
             resolved: Any = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
         except OmegaConfBaseException as error:
             raise ConfigError(problems or [str(error).splitlines()[0]]) from None
+        resolved.pop("search", None)  # how this run came about, not what it is
         problems += check_optimization(resolved.get("optimizer"), resolved.get("scheduler"))
         problems += check_callbacks(resolved.get("callbacks"))
         problems += _between_rooms(**parsed, init_from=cfg.get("init_from"))  # type: ignore[arg-type]
@@ -190,7 +191,9 @@ def _between_rooms(
 
 
 SECTIONS = ("data", "augmentation", "curriculum", "model", "quantization", "adapter", "trainer", "metrics", "memory")
-OTHER_KEYS = ("optimizer", "scheduler", "callbacks", "logger", "paths", "seed", "test", "resume", "init_from", "debug")
+OTHER_KEYS = (
+    "optimizer", "scheduler", "callbacks", "logger", "paths", "seed", "test", "resume", "init_from", "debug", "search"
+)  # fmt: skip
 
 
 def _scalar_problems(cfg: DictConfig) -> list[str]:

@@ -96,10 +96,14 @@ class Forecast:
         """What a card shows as used at the peak: the allocator's share and the context."""
         return max(self.training.reserved, self.generation.reserved) + self.context_gib
 
+    def excess_gib(self, budget_gib: float) -> float:
+        """What it needs for certain beyond a card of `budget_gib`; 0 or less where it may fit."""
+        return TOO_MUCH * self.worst.allocated + self.context_gib - budget_gib
+
     def verdict(self, budget_gib: float) -> Verdict:
         """Whether it fits on a card of `budget_gib`."""
         room = budget_gib - self.context_gib
-        if TOO_MUCH * self.worst.allocated > room:
+        if self.excess_gib(budget_gib) > 0:
             return "does not fit"
         if ENOUGH * max(self.training.reserved, self.generation.reserved) <= room:
             return "fits"

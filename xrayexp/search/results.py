@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 from xrayexp.errors import DataError
 from xrayexp.replacing import replaced
@@ -20,8 +20,12 @@ SWEEP_FILE, TRIALS_FILE = "sweep.json", "trials.json"
 Direction: TypeAlias = Literal["maximize", "minimize"]
 State: TypeAlias = Literal["complete", "pruned", "infeasible", "out_of_memory", "failed", "running"]
 
-COMPLETE, PRUNED, INFEASIBLE = "complete", "pruned", "infeasible"
-OUT_OF_MEMORY, FAILED, RUNNING = "out_of_memory", "failed", "running"
+COMPLETE: Final = "complete"
+PRUNED: Final = "pruned"
+INFEASIBLE: Final = "infeasible"
+OUT_OF_MEMORY: Final = "out_of_memory"
+FAILED: Final = "failed"
+RUNNING: Final = "running"
 
 
 @dataclass(frozen=True, slots=True)
