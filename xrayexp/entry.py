@@ -20,6 +20,7 @@ from yaml import YAMLError
 
 from xrayexp.errors import UserError
 from xrayexp.messages import explain
+from xrayexp.quiet import quiet_imports
 
 Job = Callable[[DictConfig], object]
 
@@ -79,6 +80,7 @@ def prepare_environment() -> None:
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
     # The tokenizer's own threads do not survive the fork of data loader workers.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    quiet_imports()
 
 
 def choose_allocator(cfg: DictConfig | None, run: str | Path | None) -> None:

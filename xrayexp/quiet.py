@@ -7,6 +7,16 @@ import sys
 import warnings
 
 
+def quiet_imports() -> None:
+    """The same for what libraries say while they are imported; to be called before."""
+    # bitsandbytes looks for an optional faster CPU kernel that this package does not ask for.
+    logging.getLogger("bitsandbytes.backends.cpu.ops").addFilter(_is_of_no_kernel)
+
+
+def _is_of_no_kernel(record: logging.LogRecord) -> bool:
+    return "gemm_4bit_forward" not in record.getMessage()
+
+
 def quiet_libraries() -> None:
     """To be called before models are loaded; hides single messages of other libraries, none of this package."""
     # What hardware was found and why training stopped is in our own lines; its handler prints each one twice.
@@ -17,9 +27,6 @@ def quiet_libraries() -> None:
     warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.* is deprecated")
     # Phantoms are drawn faster than workers start; for files data.num_workers has its own default.
     warnings.filterwarnings("ignore", message=".*does not have many workers")
-    # bitsandbytes looks for an optional faster CPU kernel that this package does not ask for.
-    kernels = logging.getLogger("bitsandbytes.backends.cpu.ops")
-    kernels.addFilter(lambda record: "gemm_4bit_forward" not in record.getMessage())
     if not sys.stderr.isatty():
         from transformers.utils.logging import disable_progress_bar
 

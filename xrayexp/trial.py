@@ -19,6 +19,7 @@ from xrayexp.errors import ConfigError
 from xrayexp.memory.measure import peak_memory_gib
 from xrayexp.messages import explain
 from xrayexp.planning import Planner
+from xrayexp.quiet import quiet_libraries
 from xrayexp.search.job import Outcome, TrialJob, job_folder
 from xrayexp.settings import Settings
 from xrayexp.tracking.run_folder import RunFolder
@@ -54,6 +55,7 @@ def check(cfg: DictConfig) -> None:
     Raises:
         UserError: it cannot.
     """
+    quiet_libraries()
     settings = Settings.from_config(cfg)
     settings.require_training()
     require(settings.requirements())

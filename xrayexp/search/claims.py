@@ -7,6 +7,7 @@ its job left behind is told, or its parameters are tried once more in a trial of
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -140,6 +141,7 @@ class Claims:
 
     def _open(self, pruner: BasePruner) -> Study:
         import optuna
+        from optuna.exceptions import ExperimentalWarning
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         storage = open_storage(self._storage, self.folder)
@@ -151,9 +153,10 @@ class Claims:
                 pruner=pruner,
                 load_if_exists=True,
             )
-            metrics = list(self.objectives)
             if study.metric_names is None:
-                study.set_metric_names(metrics)
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore", ExperimentalWarning)  # since Optuna 3.2; dashboards show the names
+                    study.set_metric_names(list(self.objectives))
         there = dict(zip(study.metric_names or [], (d.name.lower() for d in study.directions), strict=True))
         if there != dict(self.objectives):
             raise ConfigError(
@@ -225,5 +228,12 @@ def _mixed(seed: int, number: int) -> int:
 def sampler_factory(config: Mapping[str, Any]) -> SamplerFactory:
     """Makes samplers from the config group search/sampler."""
     from hydra.utils import instantiate
+    from optuna.exceptions import ExperimentalWarning
 
-    return lambda seed: instantiate(config, seed=seed, _convert_="all")
+    def sampler(seed: int) -> BaseSampler:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)  # TPE's group=true and GP, for years now
+            made: BaseSampler = instantiate(config, seed=seed, _convert_="all")
+        return made
+
+    return sampler

@@ -90,6 +90,7 @@ class Runner:
         Raises:
             UserError: too many trials in a row failed.
         """
+        self._screen.line(f"sweep folder: {self._about.folder}; to go on with it, or to join it: {self._work.resume}")
         with self._screen.shown():
             self._screen.update(self._publish())
             while (claim := self._claims.claim()) is not None:
@@ -98,7 +99,14 @@ class Runner:
                 told = next(one for one in results.trials if one.number == claim.number)
                 self._screen.told(results, told)
                 self._count(told)
-        return self._publish()
+        results = self._publish()
+        self._screen.summary(results, self._commands(results))
+        return results
+
+    def _commands(self, results: SweepResults) -> dict[str, str]:
+        folder = self._about.folder
+        train = {"train it": best.command(folder)} if results.best() is not None else {}
+        return {**train, "compare": shlex.join(["xrayexp", "compare", str(folder)])}
 
     def _work_on(self, claim: Claim) -> None:
         """Ends one trial, or leaves it when the sweep is stopped."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import statistics
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -31,7 +30,10 @@ from xrayexp.search.results import (
 
 STYLES = {COMPLETE: "green", PRUNED: "yellow", INFEASIBLE: "magenta", OUT_OF_MEMORY: "red", FAILED: "red"}
 SHOWN = 12  # latest trials on the live screen
+BEST = 5  # in the summary
+WIDE = 160  # characters of a table that goes to a file or a pipe
 REFRESH = 1.0  # seconds
+PACE = 8  # latest trials from which the time that is left is told
 
 
 class Screen:
@@ -43,6 +45,8 @@ class Screen:
 
     def __init__(self, console: Console | None = None) -> None:
         self._console = console or Console(file=sys.stdout)
+        if not self._console.is_terminal:
+            self._console.width = WIDE
         self._results: SweepResults | None = None
 
     @contextmanager
@@ -67,6 +71,18 @@ class Screen:
         self.update(results)
         self.line(f"{_headline(results, trial)} | {status(results)}")
 
+    def summary(self, results: SweepResults, commands: Mapping[str, str]) -> None:
+        """The end: the best trials, and what can be done with them.
+
+        Args:
+            results: of the whole sweep.
+            commands: by what they do.
+        """
+        self.line(f"\n{results.name}: {status(results)}")
+        self._console.print(best_table(results))
+        for purpose, command in commands.items():
+            self._console.print(Text.assemble((f"{purpose:<10}", "bold"), command), soft_wrap=True)
+
     def _render(self) -> RenderableType:
         return Text("") if self._results is None else render(self._results)
 
@@ -89,14 +105,13 @@ def done(results: SweepResults) -> int:
 
 
 def seconds_left(results: SweepResults) -> float | None:
-    """At the pace of this sweep so far, whatever number of processes made it; None while none has ended."""
-    ended = [trial for trial in results.trials if trial.ended and trial.state != FAILED]
-    left = results.n_trials - done(results)
-    if not ended or left <= 0:
+    """At the pace of the latest trials, of however many processes; None while none has ended."""
+    ended = sorted((trial for trial in results.trials if trial.ended and trial.state != FAILED), key=lambda t: t.ended)
+    latest, left = ended[-PACE:], results.n_trials - done(results)
+    if not latest or left <= 0:
         return None
-    # Of several processes each spends its own time; those that run now are what works at once.
-    seconds = statistics.fmean(_seconds(trial) for trial in ended)
-    return seconds * left / max(1, len(results.in_state(RUNNING)))
+    began = min(datetime.fromisoformat(trial.started) for trial in latest)
+    return (datetime.fromisoformat(latest[-1].ended) - began).total_seconds() / len(latest) * left
 
 
 def _seconds(trial: TrialRecord) -> float:
@@ -133,12 +148,28 @@ def render(results: SweepResults, latest: int = SHOWN) -> RenderableType:
     return Group("", grid, Text(status(results)), trial_table(results, latest))
 
 
-def trial_table(results: SweepResults, latest: int) -> Table:
-    """The best trial, and the latest ones."""
-    best = results.best()
+def best_table(results: SweepResults) -> Table:
+    """The best complete trials; with several objectives those that no other surpasses."""
+    sign = 1 if results.objectives[results.metric] == "maximize" else -1
+    found = results.pareto() if len(results.objectives) > 1 else [
+        trial for trial in results.in_state(COMPLETE) if trial.feasible
+    ]  # fmt: skip
+    table, best = _table(results), results.best()
+    for trial in sorted(found, key=lambda trial: -sign * trial.values[results.metric])[:BEST]:
+        _add_row(table, results, trial, best)
+    return table
+
+
+def _table(results: SweepResults) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0))
     for name in ("trial", "state", *results.objectives, "time", "settings"):
         table.add_column(Text(name, style="dim"), no_wrap=True)
+    return table
+
+
+def trial_table(results: SweepResults, latest: int) -> Table:
+    """The best trial, and the latest ones."""
+    best, table = results.best(), _table(results)
     rows = ([best] if best is not None else []) + list(results.trials[-latest:])
     for trial in dict.fromkeys(one.number for one in rows):
         _add_row(table, results, next(one for one in rows if one.number == trial), best)
