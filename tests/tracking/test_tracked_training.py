@@ -14,6 +14,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from xrayexp import pipeline
 from xrayexp.errors import UserError
+from xrayexp.tracking.finding_scores import finding_key, frequent_findings
 
 if TYPE_CHECKING:
     from tests.tracking.conftest import OfflineRun
@@ -45,6 +46,11 @@ def test_a_training_can_be_found_by_what_it_was(
     assert flat.items() <= run.config.items()
     assert summary.evaluation is not None
     assert run.summary["test/exact_match"] == summary.evaluation.metrics.headline("exact_match")
+    assert run.summary[summary.monitor] == summary.best_score
+    frequent = frequent_findings([summary.folder])
+    assert frequent
+    known = {score.name: score.f1.value for score in summary.evaluation.metrics.findings}
+    assert {finding_key("test", name): known[name] for name in frequent}.items() <= run.summary.items()
     written = json.loads((summary.folder / "summary.json").read_text())
     facts = {name: value for name, value in written.items() if isinstance(value, float | int | str)}
     assert facts.items() <= run.summary.items()

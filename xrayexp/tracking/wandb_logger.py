@@ -18,6 +18,7 @@ from xrayexp.errors import UserError
 from xrayexp.tracking.checks import wandb_login
 from xrayexp.tracking.examples import ExampleRow
 from xrayexp.tracking.public import public_config, public_text
+from xrayexp.tracking.trial_context import current_trial
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 INIT_TIMEOUT = 10.0  # seconds; wandb's own 90 keep a run without network waiting for 102
 LARGEST_IMAGE = 256  # pixels
+SWEEP = "sweep"  # tag of what belongs to a sweep
 ADAPTER_CONFIG, MODEL_CARD = "adapter_config.json", "README.md"
 EXAMPLE_COLUMNS = ("image_id", "image", "truth", "prediction", "missed", "invented")
 
@@ -42,9 +44,10 @@ class WandbLogger(LightningsWandbLogger):
         save_dir: the run folder.
         project: on the server; made when it is new.
         entity: user or team on the server; None means the login's default.
-        group: None means the folder's name of a Hydra multirun, and no group elsewhere.
-        tags: to find runs by.
-        name: None means the run folder's name.
+        group: None means the sweep's name in a trial, the folder's name in a Hydra multirun, and no group elsewhere.
+        job_type: None means "trial" in a trial of a sweep, and "train" elsewhere.
+        tags: to find runs by; a trial has "sweep" as well.
+        name: None means the sweep's name in a trial, and the run folder's elsewhere. Trials are NAME/trial-NUMBER.
         mode: "online", "offline" or "disabled"; None means what WANDB_MODE says, and else online when there is a
             login and offline when there is none.
         log_adapter: whether the best adapter is logged as an artifact.
@@ -56,18 +59,21 @@ class WandbLogger(LightningsWandbLogger):
         project: str,
         entity: str | None = None,
         group: str | None = None,
+        job_type: str | None = None,
         tags: Sequence[str] = (),
         name: str | None = None,
         mode: str | None = None,
         log_adapter: bool = False,
     ) -> None:
+        trial = current_trial()
         super().__init__(
             save_dir=str(save_dir),
             project=project,
             entity=entity,
-            group=group or _multirun_name(),
-            tags=list(tags),
-            name=name or public_text(Path(save_dir).name),
+            group=group or (trial.sweep if trial else _multirun_name()),
+            job_type=job_type or ("trial" if trial else "train"),
+            tags=[*tags, *([SWEEP] if trial else [])],
+            name=f"{name or trial.sweep}/trial-{trial.number}" if trial else name or public_text(Path(save_dir).name),
         )
         del self._wandb_init["anonymous"]  # wandb warns of it
         self._folder = Path(save_dir) / "wandb"
@@ -100,8 +106,13 @@ class WandbLogger(LightningsWandbLogger):
 
     @rank_zero_only
     def log_summary(self, values: Mapping[str, float | str], step: int) -> None:
-        """Puts facts of the whole run into wandb's summary, which has no steps."""
-        self.experiment.summary.update(dict(values))
+        """Puts facts of the whole run into wandb's summary, which has no steps.
+
+        The monitored metric stands there with its best value: wandb would keep the last one, and the adapter that is
+        kept is the best.
+        """
+        best = {values["monitor"]: values["best_score"]} if {"monitor", "best_score"} <= values.keys() else {}
+        self.experiment.summary.update({**values, **best})
 
     @rank_zero_only
     def log_examples(self, step: int, examples: Sequence[ExampleRow]) -> None:
