@@ -41,7 +41,7 @@ def frequent_findings(runs: Iterable[Path], split: str = "test") -> list[str]:
         file = RunFolder(run).evaluation(split, "best") / "metrics.json"
         for finding, score in (_findings(file) if file.exists() else {}).items():
             support[finding] = max(score["support"], support.get(finding, 0))
-    return sorted((one for one in support if support[one]), key=lambda one: (-support[one], one))[:MOST]
+    return sorted((one for one in support if support[one]), key=lambda one: -support[one])[:MOST]
 
 
 def runs_below(folder: Path) -> list[Path]:

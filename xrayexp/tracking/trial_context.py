@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from xrayexp.tracking.public import public_text
 
 VARIABLE = "XRAYEXP_TRIAL"  # of the environment, set by the sweep for the process of a trial
+SWEEP = "sweep"  # tag of all runs of a sweep, and the type of the one that sums it up
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,10 +15,10 @@ from lightning.pytorch.loggers import WandbLogger as LightningsWandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from xrayexp.errors import UserError
-from xrayexp.tracking.checks import wandb_login
 from xrayexp.tracking.examples import ExampleRow
 from xrayexp.tracking.public import public_config, public_text
-from xrayexp.tracking.trial_context import current_trial
+from xrayexp.tracking.trial_context import SWEEP, current_trial
+from xrayexp.tracking.wandb_session import NO_CRASH_REPORTS, missing_login, set_environment
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 INIT_TIMEOUT = 10.0  # seconds; wandb's own 90 keep a run without network waiting for 102
 LARGEST_IMAGE = 256  # pixels
-SWEEP = "sweep"  # tag of what belongs to a sweep
 ADAPTER_CONFIG, MODEL_CARD = "adapter_config.json", "README.md"
 EXAMPLE_COLUMNS = ("image_id", "image", "truth", "prediction", "missed", "invented")
 
@@ -154,7 +153,7 @@ class WandbLogger(LightningsWandbLogger):
         if wandb.run is not None:
             raise UserError("a W&B run is active in this process: end it with wandb.finish(), then start this one")
         with ExitStack() as undo:
-            _set_environment(_folders(self._folder), undo)
+            set_environment(NO_CRASH_REPORTS | _folders(self._folder), undo)
             undo.callback(wandb.teardown)  # its service has this run's folders in its environment
             mode = _mode(self._mode, wandb.setup().settings)
             self._wandb_init |= {"mode": mode, "id": _run_id(self._folder), "settings": _settings()}
@@ -198,12 +197,10 @@ def _mode(asked: str | None, session: Settings) -> str:
     Raises:
         UserError: when the server is asked for and there is no login for it.
     """
-    asked = asked or os.environ.get("WANDB_MODE")
-    login = wandb_login(session.base_url, mode="online")
-    logged_in = login.status == "ok" or session.api_key is not None
-    mode = asked or (session.mode if logged_in else "offline")
-    if mode not in ("offline", "dryrun", "disabled") and not logged_in:
-        raise UserError(f"W&B mode {mode} needs a login ({login.detail}): `wandb login`, or logger.wandb.mode=offline")
+    asked, missing = asked or os.environ.get("WANDB_MODE"), missing_login(session)
+    mode = asked or ("offline" if missing else session.mode)
+    if mode not in ("offline", "dryrun", "disabled") and missing:
+        raise UserError(f"W&B mode {mode} needs a login ({missing}): `wandb login`, or logger.wandb.mode=offline")
     return mode
 
 
@@ -231,26 +228,14 @@ def _settings() -> Settings:
 
 
 def _folders(folder: Path) -> dict[str, str]:
-    """wandb's environment variables that keep it inside `folder`, and its crash reports at home.
+    """wandb's environment variables that keep it inside `folder`.
 
     WANDB_CONFIG_DIR is not among them: the user's settings there name the server that may have the run.
     """
     return {
         "WANDB_CACHE_DIR": str(folder / "cache"),
         "WANDB_DATA_DIR": str(folder / "data"),  # holds artifacts until they are synced
-        "WANDB_ERROR_REPORTING": "false",
     }
-
-
-def _set_environment(values: Mapping[str, str], undo: ExitStack) -> None:
-    """Sets environment variables until `undo` is closed."""
-    for name, value in values.items():
-        before = os.environ.get(name)
-        os.environ[name] = value
-        if before is None:
-            undo.callback(os.environ.pop, name, None)
-        else:
-            undo.callback(os.environ.__setitem__, name, before)
 
 
 def _small(image: NDArray[np.uint8]) -> Image:

@@ -10,7 +10,8 @@ from typing import Any
 from xrayexp.search.results import COMPLETE, SweepResults, TrialRecord
 from xrayexp.tracking.loggers import tracked
 from xrayexp.tracking.public import public_text
-from xrayexp.tracking.wandb_logger import SWEEP, WandbLogger
+from xrayexp.tracking.trial_context import SWEEP
+from xrayexp.tracking.wandb_logger import WandbLogger
 
 Cell = float | str | bool | None
 
