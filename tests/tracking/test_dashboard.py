@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import wandb_workspaces.reports.v2 as wr
+import wandb_workspaces.reports.v2.interface as wr
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -43,7 +43,7 @@ def runs(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def read_back(file: Path) -> Workspace:
+def read_back(file: Path) -> Any:
     """A workspace as the library reads it from the server."""
     spec = WorkspaceViewspec.model_validate_json(file.read_text(encoding="utf-8"))
     view = View(entity="team", project="chest", display_name="shown", name="nw-x-v", id="x", spec=spec)

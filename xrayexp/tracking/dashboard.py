@@ -103,8 +103,8 @@ def save(dashboard: Dashboard) -> str:
         if missing := missing_login(wandb.setup().settings):
             raise UserError(f"--save needs a W&B login ({missing}): `wandb login`")
         try:
-            workspace.entity = workspace.entity or wandb.Api().default_entity
-            workspace.save()
+            workspace.entity = workspace.entity or wandb.Api().default_entity or ""
+            workspace.save()  # type: ignore[no-untyped-call]
         except (wandb.errors.Error, WandbApiFailedError) as error:
             reason = str(error).partition("\n")[0].rstrip(".")
             raise UserError(
@@ -153,7 +153,7 @@ def _section(name: str, panels: Sequence[Any], columns: int = 2) -> Section:
 
 
 def _choices(metric: str) -> Section:
-    import wandb_workspaces.reports.v2 as wr
+    import wandb_workspaces.reports.v2.interface as wr
 
     column = wr.ParallelCoordinatesPlotColumn
     columns = [
@@ -167,14 +167,14 @@ def _choices(metric: str) -> Section:
 
 
 def _against(cost: str, metric: str) -> ScatterPlot:
-    import wandb_workspaces.reports.v2 as wr
+    import wandb_workspaces.reports.v2.interface as wr
 
     return wr.ScatterPlot(title=f"{metric} by {cost}", x=wr.SummaryMetric(cost), y=wr.SummaryMetric(metric))
 
 
 def _curve(metric: str) -> LinePlot:
     """Mean of each adapter's runs, with the range between the lowest and the highest."""
-    import wandb_workspaces.reports.v2 as wr
+    import wandb_workspaces.reports.v2.interface as wr
 
     return wr.LinePlot(
         title=metric,
@@ -194,7 +194,7 @@ def _validated(metric: str) -> str:
 
 def _bars(findings: Sequence[str]) -> list[BarPlot]:
     """Ten findings a panel, the most frequent ones first; a bar is the mean of an adapter's runs."""
-    import wandb_workspaces.reports.v2 as wr
+    import wandb_workspaces.reports.v2.interface as wr
 
     starts = range(0, len(findings), FINDINGS_A_PANEL)
     return [

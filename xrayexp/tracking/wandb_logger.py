@@ -110,8 +110,10 @@ class WandbLogger(LightningsWandbLogger):
         The monitored metric stands there with its best value: wandb would keep the last one, and the adapter that is
         kept is the best.
         """
-        best = {values["monitor"]: values["best_score"]} if {"monitor", "best_score"} <= values.keys() else {}
-        self.experiment.summary.update({**values, **best})
+        found = dict(values)
+        if {"monitor", "best_score"} <= values.keys():
+            found[str(values["monitor"])] = values["best_score"]
+        self.experiment.summary.update(found)
 
     @rank_zero_only
     def log_examples(self, step: int, examples: Sequence[ExampleRow]) -> None:

@@ -116,10 +116,10 @@ def _seconds(trial: TrialRecord) -> float | None:
     return (datetime.fromisoformat(trial.ended) - datetime.fromisoformat(trial.started)).total_seconds()
 
 
-def _table(columns: list[str], rows: list[list[Any]]) -> Any:
+def _table(columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> Any:
     import wandb
 
-    return wandb.Table(columns=columns, data=rows)
+    return wandb.Table(columns=list(columns), data=list(rows))
 
 
 def _charts(results: SweepResults) -> dict[str, Any]:
