@@ -53,7 +53,8 @@ def trial_table(results: SweepResults) -> tuple[list[str], list[list[Cell]]]:
         The columns: number, state, objectives, the config keys that were varied, other results, seconds, start and
         reason. Then the rows. A column has numbers, or texts, or truth values, and None where a trial has nothing.
     """
-    parts = [_parts(results, trial) for trial in results.trials]
+    front = {trial.number for trial in results.pareto()} if len(results.objectives) > 1 else None
+    parts = [_parts(results, trial, front) for trial in results.trials]
     columns = list(dict.fromkeys(name for part in zip(*parts, strict=True) for row in part for name in row))
     rows = [{name: value for part in row for name, value in part.items()} for row in parts]
     cells = {name: _alike([row.get(name) for row in rows]) for name in columns}
@@ -84,13 +85,19 @@ def _about(results: SweepResults) -> dict[str, Any]:
     }
 
 
-def _parts(results: SweepResults, trial: TrialRecord) -> tuple[dict[str, Any], ...]:
-    """A row in parts: the columns of one part stand before those of the next, whichever trial they come from."""
+def _parts(results: SweepResults, trial: TrialRecord, front: set[int] | None) -> tuple[dict[str, Any], ...]:
+    """A row in parts: the columns of one part stand before those of the next, whichever trial they come from.
+
+    Args:
+        results: of the sweep.
+        trial: of the row.
+        front: numbers of the trials on the Pareto front; None where there is one objective.
+    """
     objectives = {metric: trial.values.get(metric) for metric in results.objectives}
     others = {name: value for name, value in trial.results.items() if name not in objectives}
-    front = {"pareto": trial in results.pareto()} if len(objectives) > 1 else {}
+    pareto = {} if front is None else {"pareto": trial.number in front}
     end = {"seconds": _seconds(trial), "started": trial.started or None, "reason": trial.reason or None}
-    return {"trial": trial.number, "state": trial.state, **objectives, **front}, dict(trial.overrides), others, end
+    return {"trial": trial.number, "state": trial.state, **objectives, **pareto}, dict(trial.overrides), others, end
 
 
 def _alike(values: Sequence[Any]) -> list[Cell]:
