@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +15,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from xrayexp import pipeline
 from xrayexp.errors import UserError
+from xrayexp.tracking.dashboard import DashboardRequest, build
+from xrayexp.tracking.finding_scores import finding_key, frequent_findings
 
 if TYPE_CHECKING:
     from tests.tracking.conftest import OfflineRun
@@ -45,11 +48,37 @@ def test_a_training_can_be_found_by_what_it_was(
     assert flat.items() <= run.config.items()
     assert summary.evaluation is not None
     assert run.summary["test/exact_match"] == summary.evaluation.metrics.headline("exact_match")
+    assert run.summary[summary.monitor] == summary.best_score
+    frequent = frequent_findings([summary.folder])
+    assert frequent
+    known = {score.name: score.f1.value for score in summary.evaluation.metrics.findings}
+    assert {finding_key("test", name): known[name] for name in frequent}.items() <= run.summary.items()
     written = json.loads((summary.folder / "summary.json").read_text())
     facts = {name: value for name, value in written.items() if isinstance(value, float | int | str)}
     assert facts.items() <= run.summary.items()
+    for kind, keys in shown_on_the_dashboard(summary.folder).items():
+        logged = {"config": [run.config], "summary": [run.summary], "history": run.history}[kind]
+        assert keys
+        assert keys <= {key for row in logged for key in row}
     private = str(summary.folder).encode()
     assert not any(private in path.read_bytes() for path in run.files() if path.suffix != ".wandb")
+
+
+def shown_on_the_dashboard(folder: Path) -> dict[str, set[str]]:
+    """The keys that the W&B workspace asks for, by where it looks for them."""
+    asked = DashboardRequest("chest", None, "val/micro_f1", None, folder, folder / "dashboard.json", save=False)
+    build(asked)
+    text = asked.out.read_text(encoding="utf-8")
+    sections = json.loads(text)["section"]["panelBankConfig"]["sections"]
+    panels = [(panel["viewType"], panel["config"]) for section in sections for panel in section["panels"]]
+    lines = [config for kind, config in panels if kind == "Run History Line Plot"]
+    bars = [config for kind, config in panels if kind == "Bar Chart"]
+    grouped = {one["groupBy"].removesuffix(".value") for one in (*lines, *bars)}
+    return {
+        "config": {*re.findall(r'"config:([^"]+)\.value"', text), *grouped},
+        "summary": {*re.findall(r'"summary:([^"]+)"', text), *(key for one in bars for key in one["metrics"])},
+        "history": {key for one in lines for key in (one["xAxis"], *one["metrics"])},
+    }
 
 
 def test_everything_about_one_optimiser_step_has_its_number(

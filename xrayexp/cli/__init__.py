@@ -7,11 +7,11 @@ import sys
 from collections.abc import Sequence
 
 from xrayexp import __version__
-from xrayexp.cli import compare, data, doctor, export, gallery, losses, plan, runs
+from xrayexp.cli import compare, data, doctor, export, gallery, losses, plan, runs, wandb_dashboard
 from xrayexp.entry import INTERRUPTED, USER_ERROR, prepare_environment
 from xrayexp.messages import explain
 
-COMMANDS = (doctor, data, plan, runs, compare, gallery, losses, export)
+COMMANDS = (doctor, data, plan, runs, compare, gallery, losses, export, wandb_dashboard)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

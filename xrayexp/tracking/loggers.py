@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from xrayexp.errors import Stopped
 from xrayexp.tracking.public import public_config
+from xrayexp.tracking.trial_context import current_trial
 
 if TYPE_CHECKING:
     from lightning.pytorch.loggers import Logger
@@ -22,8 +23,14 @@ FLAT = {
     "quantization_name": ("quantization", "name"),
     "adapter_name": ("adapter", "name"),
     "adapter_r": ("adapter", "r"),
+    "adapter_alpha": ("adapter", "alpha"),
     "target": ("adapter", "target"),
+    "optimizer_name": ("optimizer", "_target_"),
     "lr": ("optimizer", "lr"),
+    "weight_decay": ("optimizer", "weight_decay"),
+    "scheduler_name": ("scheduler", "_target_"),
+    "warmup": ("scheduler", "warmup"),
+    "effective_batch_size": ("trainer", "effective_batch_size"),
 }
 
 INTERRUPTED = 130
@@ -65,6 +72,8 @@ class AdapterLogger(Protocol):
 def tracked(loggers: Sequence[Logger], config: Mapping[str, Any]) -> Iterator[None]:
     """Starts the loggers' runs and logs the public part of the config; ends the runs, whatever happens.
 
+    In a trial, the sweep's name and the trial's number belong to the config.
+
     Enter it before anything slow, so that a logger which cannot start is heard of at once.
 
     Args:
@@ -79,7 +88,7 @@ def tracked(loggers: Sequence[Logger], config: Mapping[str, Any]) -> Iterator[No
             if isinstance(logger, RunLogger):
                 runs.enter_context(_run(logger))
         public = public_config(config)
-        log_facts(loggers, {**public, **_flat(public)})
+        log_facts(loggers, {**public, **_flat(public), **_trial()})
         yield
 
 
@@ -127,6 +136,11 @@ def _run(logger: RunLogger) -> Iterator[None]:
         raise
     finally:
         logger.finish(exit_code)
+
+
+def _trial() -> dict[str, Any]:
+    trial = current_trial()
+    return {} if trial is None else {"sweep": trial.sweep, "trial": trial.number}
 
 
 def _flat(config: Mapping[str, Any]) -> dict[str, Any]:

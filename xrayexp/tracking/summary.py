@@ -15,6 +15,7 @@ from rich.text import Text
 from xrayexp.metrics.scores import Scores
 from xrayexp.metrics.table import render
 from xrayexp.tracking.baseline_table import BaselineTable
+from xrayexp.tracking.finding_scores import finding_f1
 
 FINDINGS_SHOWN = 10  # in the terminal; table.txt has them all
 
@@ -102,11 +103,12 @@ class TrainingSummary:
         return {"out of memory": ", ".join(events)} if events else {}
 
     def to_log(self) -> dict[str, float | str]:
-        """For loggers: what exists of summary.json and of the evaluation's headline metrics."""
+        """For loggers: what exists of summary.json, of the evaluation's headline metrics and of findings' F1."""
         found = self.to_json()
         if self.evaluation is not None:
-            scores = self.evaluation.metrics.estimates.items()
-            found |= {f"{self.evaluation.split}/{name}": estimate.value for name, estimate in scores}
+            scores, split = self.evaluation.metrics, self.evaluation.split
+            found |= {f"{split}/{name}": estimate.value for name, estimate in scores.estimates.items()}
+            found |= finding_f1(scores, split)
         return {n: v for n, v in found.items() if isinstance(v, float | int | str) and v == v}  # not NaN
 
     def __rich__(self) -> RenderableType:

@@ -15,9 +15,10 @@ from lightning.pytorch.loggers import WandbLogger as LightningsWandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from xrayexp.errors import UserError
-from xrayexp.tracking.checks import wandb_login
 from xrayexp.tracking.examples import ExampleRow
 from xrayexp.tracking.public import public_config, public_text
+from xrayexp.tracking.trial_context import SWEEP, current_trial
+from xrayexp.tracking.wandb_session import NO_CRASH_REPORTS, missing_login, set_environment
 
 if TYPE_CHECKING:
     import numpy as np
@@ -42,9 +43,10 @@ class WandbLogger(LightningsWandbLogger):
         save_dir: the run folder.
         project: on the server; made when it is new.
         entity: user or team on the server; None means the login's default.
-        group: None means the folder's name of a Hydra multirun, and no group elsewhere.
-        tags: to find runs by.
-        name: None means the run folder's name.
+        group: None means the sweep's name in a trial, the folder's name in a Hydra multirun, and no group elsewhere.
+        job_type: None means "trial" in a trial of a sweep, and "train" elsewhere.
+        tags: to find runs by; a trial has "sweep" as well.
+        name: None means the sweep's name in a trial, and the run folder's elsewhere. Trials are NAME/trial-NUMBER.
         mode: "online", "offline" or "disabled"; None means what WANDB_MODE says, and else online when there is a
             login and offline when there is none.
         log_adapter: whether the best adapter is logged as an artifact.
@@ -56,18 +58,21 @@ class WandbLogger(LightningsWandbLogger):
         project: str,
         entity: str | None = None,
         group: str | None = None,
+        job_type: str | None = None,
         tags: Sequence[str] = (),
         name: str | None = None,
         mode: str | None = None,
         log_adapter: bool = False,
     ) -> None:
+        trial = current_trial()
         super().__init__(
             save_dir=str(save_dir),
             project=project,
             entity=entity,
-            group=group or _multirun_name(),
-            tags=list(tags),
-            name=name or public_text(Path(save_dir).name),
+            group=group or (trial.sweep if trial else _multirun_name()),
+            job_type=job_type or ("trial" if trial else "train"),
+            tags=[*tags, *([SWEEP] if trial else [])],
+            name=f"{name or trial.sweep}/trial-{trial.number}" if trial else name or public_text(Path(save_dir).name),
         )
         del self._wandb_init["anonymous"]  # wandb warns of it
         self._folder = Path(save_dir) / "wandb"
@@ -100,8 +105,15 @@ class WandbLogger(LightningsWandbLogger):
 
     @rank_zero_only
     def log_summary(self, values: Mapping[str, float | str], step: int) -> None:
-        """Puts facts of the whole run into wandb's summary, which has no steps."""
-        self.experiment.summary.update(dict(values))
+        """Puts facts of the whole run into wandb's summary, which has no steps.
+
+        The monitored metric stands there with its best value: wandb would keep the last one, and the adapter that is
+        kept is the best.
+        """
+        found = dict(values)
+        if {"monitor", "best_score"} <= values.keys():
+            found[str(values["monitor"])] = values["best_score"]
+        self.experiment.summary.update(found)
 
     @rank_zero_only
     def log_examples(self, step: int, examples: Sequence[ExampleRow]) -> None:
@@ -143,7 +155,7 @@ class WandbLogger(LightningsWandbLogger):
         if wandb.run is not None:
             raise UserError("a W&B run is active in this process: end it with wandb.finish(), then start this one")
         with ExitStack() as undo:
-            _set_environment(_folders(self._folder), undo)
+            set_environment(NO_CRASH_REPORTS | _folders(self._folder), undo)
             undo.callback(wandb.teardown)  # its service has this run's folders in its environment
             mode = _mode(self._mode, wandb.setup().settings)
             self._wandb_init |= {"mode": mode, "id": _run_id(self._folder), "settings": _settings()}
@@ -187,12 +199,10 @@ def _mode(asked: str | None, session: Settings) -> str:
     Raises:
         UserError: when the server is asked for and there is no login for it.
     """
-    asked = asked or os.environ.get("WANDB_MODE")
-    login = wandb_login(session.base_url, mode="online")
-    logged_in = login.status == "ok" or session.api_key is not None
-    mode = asked or (session.mode if logged_in else "offline")
-    if mode not in ("offline", "dryrun", "disabled") and not logged_in:
-        raise UserError(f"W&B mode {mode} needs a login ({login.detail}): `wandb login`, or logger.wandb.mode=offline")
+    asked, missing = asked or os.environ.get("WANDB_MODE"), missing_login(session)
+    mode = asked or ("offline" if missing else session.mode)
+    if mode not in ("offline", "dryrun", "disabled") and missing:
+        raise UserError(f"W&B mode {mode} needs a login ({missing}): `wandb login`, or logger.wandb.mode=offline")
     return mode
 
 
@@ -220,26 +230,14 @@ def _settings() -> Settings:
 
 
 def _folders(folder: Path) -> dict[str, str]:
-    """wandb's environment variables that keep it inside `folder`, and its crash reports at home.
+    """wandb's environment variables that keep it inside `folder`.
 
     WANDB_CONFIG_DIR is not among them: the user's settings there name the server that may have the run.
     """
     return {
         "WANDB_CACHE_DIR": str(folder / "cache"),
         "WANDB_DATA_DIR": str(folder / "data"),  # holds artifacts until they are synced
-        "WANDB_ERROR_REPORTING": "false",
     }
-
-
-def _set_environment(values: Mapping[str, str], undo: ExitStack) -> None:
-    """Sets environment variables until `undo` is closed."""
-    for name, value in values.items():
-        before = os.environ.get(name)
-        os.environ[name] = value
-        if before is None:
-            undo.callback(os.environ.pop, name, None)
-        else:
-            undo.callback(os.environ.__setitem__, name, before)
 
 
 def _small(image: NDArray[np.uint8]) -> Image:
