@@ -19,10 +19,10 @@ from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.types import HydraContext, TaskFunction
 from hydra.utils import instantiate
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from xrayexp.config import parse_section, quoted
-from xrayexp.errors import ConfigError, Stopped
+from xrayexp.errors import ConfigError, Stopped, UserError
 from xrayexp.messages import explain
 from xrayexp.search.best import check_writable
 from xrayexp.search.claims import Claims, sampler_factory
@@ -205,5 +205,15 @@ def _failed(error: BaseException) -> Outcome:
 
 def _log_to_wandb(results: SweepResults, config: DictConfig) -> None:
     """The sweep as a run of its own beside those of its trials, by the process that ends it."""
-    if done(results) < results.n_trials or results.in_state(RUNNING):
+    section = OmegaConf.select(config, "logger.wandb")
+    if section is None or done(results) < results.n_trials or results.in_state(RUNNING):
         return
+    from xrayexp.tracking.wandb_sweep import log_sweep
+
+    # Not save_dir, which is a job's.
+    wanted = OmegaConf.masked_copy(section, ["project", "entity", "group", "tags", "name", "mode"])
+    plain: Any = OmegaConf.to_container(wanted, resolve=True)
+    try:
+        log_sweep(results, plain)
+    except UserError as error:  # all trials are there, and logged
+        log.warning("%s", error)

@@ -38,12 +38,11 @@ def trials_begun(folder: Path) -> int:
     return len(list((folder / "trials").glob("*"))) if (folder / "trials").is_dir() else 0
 
 
-def wait_for_first_trial(processes: list[subprocess.Popen[str]], folder: Path) -> None:
+def wait_for_next_trial(processes: list[subprocess.Popen[str]], folder: Path) -> None:
     before = trials_begun(folder)
-    while trials_begun(folder) == before and any(process.poll() is None for process in processes):
-        kill = [process for process in processes if process.poll() is None][0]
+    while trials_begun(folder) == before and (alive := [process for process in processes if process.poll() is None]):
         try:
-            kill.wait(0.05)
+            alive[0].wait(0.05)
         except subprocess.TimeoutExpired:
             continue
 
@@ -73,7 +72,7 @@ def test_a_sweep_that_is_killed_five_times_has_all_its_trials(workers: int, tmp_
     folder = tmp_path / "sweep"
     for _ in range(5):
         running = [start(folder) for _ in range(workers)]
-        wait_for_first_trial(running, folder)
+        wait_for_next_trial(running, folder)
         for process in running:
             kill_within(process, rng.uniform(0, 0.5))
         if all(process.returncode == 0 for process in running):
