@@ -82,8 +82,8 @@ def _said(
     request: Request, run: RunFolder, checkpoint: str, evaluate: Callable[[str], EvaluationSummary]
 ) -> list[ScoredReport]:
     folder = run.evaluation(request.asked, checkpoint)
-    # The scores are written when everything has been said.
-    if (folder / "metrics.json").exists() and (folder / PREDICTIONS[0]).exists():
+    # The scores are written when everything has been said. What was drawn before may have been drawn otherwise.
+    if request.sampling is None and (folder / "metrics.json").exists() and (folder / PREDICTIONS[0]).exists():
         log.info("checkpoint %s: as it answered before (%s)", checkpoint, folder)
     else:
         evaluate(checkpoint)
