@@ -100,7 +100,7 @@ def test_thresholds_are_not_chosen_on_what_is_asked_about() -> None:
 @pytest.mark.skipif(find_spec("torchxrayvision") is not None, reason="the package is there")
 def test_a_missing_package_is_one_sentence() -> None:
     for thresholds in ("validation", "own"):
-        with pytest.raises(RequirementError, match=r"not installed\n +fix: `pip install torchxrayvision`"):
+        with pytest.raises(RequirementError, match=r"not installed\n +fix: `pip install torchxrayvision"):
             TorchXRayVision(thresholds=thresholds).check(training(), Asked(("a0",), image))
 
 

@@ -132,7 +132,9 @@ class TorchXRayVision(Baseline):
         found = np.full(len(model.labels), NEVER)
         for place, synonyms in names.items():
             found[place] = best_threshold(scores[:, place], _stated(read, synonyms))
-        told = ", ".join(f"{model.labels[place]} {found[place]:.3f}" for place in names)
+        told = ", ".join(
+            f"{model.labels[n]} {found[n]:.3f}" if found[n] < NEVER else f"{model.labels[n]} never" for n in names
+        )
         log.info("thresholds with the best F1 on %s validation images: %s", f"{len(read):,}", told)
         return found
 
@@ -222,14 +224,11 @@ def installed() -> Check:
     """Whether the package can be imported; that takes seconds."""
     name = f"package {PACKAGE}"
     if find_spec(PACKAGE) is None:
-        return Check(name, "missing", "not installed", f"`pip install {PACKAGE}`")
+        return Check(name, "missing", "not installed", _install())
     try:
         _package()
-    # A torchvision that was built for another torch raises RuntimeError, for an operator that it does not find.
-    except (ImportError, RuntimeError) as error:
-        reason, version = str(error).partition("\n")[0], _torch_version()
-        fix = f"install the torchvision that belongs to torch {version}: https://github.com/pytorch/vision#installation"
-        return Check(name, "missing", f"cannot be imported ({reason})", fix)
+    except ImportError as error:
+        return Check(name, "missing", f"cannot be imported ({error})", _install())
     return Check(name, "ok", "installed")
 
 
@@ -261,10 +260,13 @@ def _package() -> Any:
     return torchxrayvision
 
 
-def _torch_version() -> str:
+def _install() -> str:
+    """The command that brings the torchvision of this build of torch; another's breaks torchmetrics, too."""
     import torch
 
-    return torch.__version__
+    build = torch.__version__.partition("+")[2]  # cpu, cu130; none of torch that was built here
+    index = f" --extra-index-url https://download.pytorch.org/whl/{build}" if build else ""
+    return f"`pip install {PACKAGE}{index}`"
 
 
 def _stated(examples: Sequence[Example], names: Sequence[str]) -> NDArray[np.bool_]:
