@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn.metrics import f1_score
@@ -62,6 +62,7 @@ def test_the_table_speaks_padchests_vocabulary() -> None:
     assert table["Effusion"][0] == "pleural effusion"
 
 
+@settings(max_examples=40)
 @given(
     st.lists(st.tuples(st.sampled_from([0.0, 0.1, 0.3, 0.5, 0.51, 0.9, 1.0]), st.booleans()), min_size=1, max_size=12)
 )

@@ -58,6 +58,6 @@ def _probabilities(report: ScoredReport) -> Mapping[str, float]:
     """Of all findings that are named: the shares of samples if there are any, else the probabilities of the names."""
     named = frozenset() if report.predicted is None else report.predicted.names
     if report.sampled is not None:
-        return dict.fromkeys(named, 0.0) | report.sampled
+        return {**dict.fromkeys(named, 0.0), **report.sampled}
     confidence = report.confidence or {}
     return {name: confidence[name] for name in named & confidence.keys()}
