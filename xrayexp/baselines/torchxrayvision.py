@@ -159,13 +159,14 @@ class _Classifier:
         self.device = torch.device("cuda", 0) if usable else torch.device("cpu")
         try:
             with redirect_stdout(sys.stderr):
-                self.model = models.DenseNet(weights=weights).to(self.device).eval()
+                network = models.DenseNet(weights=weights)
         # What torch.load and load_state_dict raise for a file that was cut off, or is something else.
         except (OSError, EOFError, RuntimeError, AttributeError, pickle.UnpicklingError) as error:
             reason = str(error).partition("\n")[0]
             advice = f"delete it, then {_fetch(weights)}"
             raise UserError(f"{_path(weights)}: cannot be loaded as weights ({reason}): {advice}") from error
-        self.labels: list[str] = self.model.targets  # '' where the weights know less than their siblings
+        self.model = network.to(self.device).eval()
+        self.labels: list[str] = network.targets  # '' where the weights know less than their siblings
 
     def __call__(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         """Scaled outputs [images, pathologies], 0 to 1, of images [images, 1, SIZE, SIZE]."""
