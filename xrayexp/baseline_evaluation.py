@@ -14,7 +14,7 @@ from hydra.utils import instantiate
 from xrayexp.baselines.base import Asked, Image, Training
 from xrayexp.checks import require
 from xrayexp.data.examples import finding_shares
-from xrayexp.data.partition import TRAIN, check_not_trained_on, partition
+from xrayexp.data.partition import TRAIN, VALIDATION, check_not_trained_on, partition
 from xrayexp.data.preprocessing import preprocess
 from xrayexp.data.report import Report, write_report
 from xrayexp.errors import DataError
@@ -57,7 +57,9 @@ def beside_baselines(request: Request, run: RunFolder, evaluate: Callable[[str],
         UserError: for whatever the user can fix, before anything slow wherever possible.
     """
     assert request.baseline is not None
-    setting = _Setting.of(request, run)
+    setting, baselines = _Setting.of(request, run), request.baseline.made()
+    for baseline in baselines.values():
+        baseline.check(setting.training, setting.asked(setting.examples))
     names = {request.checkpoint: f"run ({request.checkpoint})"}
     if request.baseline.base_model:
         names.setdefault(BASE_MODEL, "base model")
@@ -68,7 +70,7 @@ def beside_baselines(request: Request, run: RunFolder, evaluate: Callable[[str],
         name: request.metrics.score([report for report in reports if report.image_id in common], setting.shares)
         for name, reports in said.items()
     }
-    for name, baseline in request.baseline.made().items():
+    for name, baseline in baselines.items():
         scores[name] = _baseline_scores(request, run, name, baseline, setting, asked)
     subject = f"{run.path} and its baselines, on {request.asked}"
     table = BaselineTable(run.evaluation(request.asked, "baselines"), subject, scores)
@@ -80,8 +82,8 @@ def _said(
     request: Request, run: RunFolder, checkpoint: str, evaluate: Callable[[str], EvaluationSummary]
 ) -> list[ScoredReport]:
     folder = run.evaluation(request.asked, checkpoint)
-    # The scores are written when everything has been said.
-    if (folder / "metrics.json").exists() and (folder / PREDICTIONS[0]).exists():
+    # The scores are written when everything has been said. What was drawn before may have been drawn otherwise.
+    if request.sampling is None and (folder / "metrics.json").exists() and (folder / PREDICTIONS[0]).exists():
         log.info("checkpoint %s: as it answered before (%s)", checkpoint, folder)
     else:
         evaluate(checkpoint)
@@ -97,6 +99,11 @@ class _Setting:
     examples: Sequence[Example]
     judge: Judge
     shares: Mapping[str, float]
+    data: str
+
+    def asked(self, examples: Sequence[Example]) -> Asked:
+        """Some of the examples without their truth."""
+        return Asked(tuple(example.image_id for example in examples), self.image, self.data)
 
     @classmethod
     def of(cls, request: Request, run: RunFolder) -> _Setting:
@@ -108,7 +115,7 @@ class _Setting:
         data_root = request.data_root if request.data is None else None
         own = Settings.from_config(moved(config_of(run), data_root=data_root)).data
         source, examples = _read(own)
-        training = Training(examples[TRAIN], _image(source, own))
+        training = Training(examples[TRAIN], _image(source, own), examples[VALIDATION])
         if not training.examples:
             raise DataError(f"data={own.name} has no training split: there is nothing to make a baseline of")
         if request.data is not None:
@@ -118,7 +125,7 @@ class _Setting:
         if run.splits_file.exists():
             check_not_trained_on(pd.read_parquet(run.splits_file), asked, request.split)
         shares = finding_shares(training.examples)
-        return cls(training, _image(source, own), asked, judge(source, own), shares)
+        return cls(training, _image(source, own), asked, judge(source, own), shares, own.name)
 
 
 def _read(section: DataSection) -> tuple[Source, dict[str, list[Example]]]:
@@ -138,7 +145,7 @@ def _baseline_scores(
     """Asks a baseline, and writes what it says and how that scores as for a checkpoint of the run."""
     folder = run.evaluation(request.asked, name)
     example_of = {example.image_id: example for example in asked}
-    answers = baseline.answers(setting.training, Asked(tuple(example_of), setting.image))
+    answers = baseline.answers(setting.training, setting.asked(asked))
     reports = [_judged(setting.judge, example_of[image_id], report) for image_id, report in answers]
     folder.mkdir(parents=True, exist_ok=True)
     _write(folder / PREDICTIONS[0], reports)

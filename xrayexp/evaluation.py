@@ -187,12 +187,13 @@ def _asked(request: Request, data: TestData, quarantine: Quarantine) -> Iterator
         attention=request.attention,
     ).eval()
     question = request.prompt.asked(data.judge.names)
-    asker = Asker(model, load_processor(request.pretrained), question, request.prompt.max_new_tokens)
+    limit = request.prompt.max_new_tokens
+    asker = Asker(model, load_processor(request.pretrained), question, limit, request.sampling)
     size = request.batch_size or 1
     for start in range(0, len(data.examples), size):
         readable = list(_images(data, data.examples[start : start + size], request.split, quarantine))
         if readable:
-            answers = asker.ask([image for _, image in readable])
+            answers = asker.ask([image for _, image in readable], [example.image_id for example, _ in readable])
             for (example, _), answer in zip(readable, answers, strict=True):
                 yield data.judge.answered(example, answer), answer
 
@@ -213,13 +214,14 @@ def _images(
 
 @dataclass(frozen=True)
 class _Answer:
-    """What a line of a file of predictions says: its text, or a report that was read already; boxes, probabilities."""
+    """What a line of a file of predictions says: its text, or a report that was read already, and what is beside it."""
 
     text: str
     report: Report | None
     boxes: Sequence[Mapping[str, Any]] | None
     has_text: bool
     confidence: Mapping[str, float] | None = None
+    samples: Sequence[str] = ()
 
 
 def _read_answers(file: Path) -> dict[str, _Answer]:
@@ -249,8 +251,11 @@ def _read_answers(file: Path) -> dict[str, _Answer]:
             confidence = None if row.get("confidence") is None else confidence_of(row["confidence"])
         except (AttributeError, TypeError, ValueError) as error:
             raise DataError(f"{where}: `confidence` is no probability for each finding ({error})") from error
+        samples = row.get("samples") or ()
+        if isinstance(samples, str) or not all(isinstance(sample, str) for sample in samples):
+            raise DataError(f"{where}: `samples` is no list of texts")
         written = text if isinstance(text, str) else None
-        found[row["image_id"]] = _Answer(written or "", report, boxes, written is not None, confidence)
+        found[row["image_id"]] = _Answer(written or "", report, boxes, written is not None, confidence, samples)
     if not found:
         raise DataError(f"{file} holds no prediction")
     return found
@@ -300,6 +305,8 @@ def _scored(judge: Judge, example: Example, answer: _Answer, file: Path) -> Scor
     scored = judge.scored(example, answer.text) if answer.has_text else judge.stated(example, answer.report)
     if answer.confidence is not None:
         scored = judge.with_confidence(scored, answer.confidence)
+    if answer.samples:
+        scored = judge.with_samples(scored, example, answer.samples)
     if answer.boxes is None:
         return scored
     try:

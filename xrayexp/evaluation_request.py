@@ -15,6 +15,7 @@ from xrayexp.data.prompt import PromptSection
 from xrayexp.errors import ConfigError
 from xrayexp.metrics.config import MetricsSection
 from xrayexp.models.config import ATTENTION, QuantizationSection
+from xrayexp.training.sampling import Sampling
 
 CHECKPOINTS = ("best", "last", "none")
 SPLITS = ("validation", "test")
@@ -33,12 +34,13 @@ class Request:
         pretrained: folder or hub id of a model; or None. Exactly one of the three is given.
         split: of the data.
         checkpoint: of the run.
-        batch_size: samples generated together; None for the run's, and 1 for a model.
+        batch_size: images asked about together; None for the run's, and 1 for a model.
         accelerator: cpu or gpu; None for the run's, and what there is for a model.
         data_root: folder of the data set on this machine; None for the config's.
         missing: what becomes of images without prediction, one of `MISSING`.
         attention: transformers' attention implementation, of a model.
         output_dir: where the evaluation of predictions or of a model is written.
+        sampling: reports at random beside the greedy one; None for none.
         data: the data set, with its config as it was composed; None for the run's, or the truth in the predictions.
         prompt: how a model is asked, and answers are read.
         quantization: of a model.
@@ -57,6 +59,7 @@ class Request:
     missing: str
     attention: str
     output_dir: Path
+    sampling: Sampling | None
     data: tuple[DataSection, DictConfig] | None
     prompt: PromptSection
     quantization: QuantizationSection
@@ -101,6 +104,7 @@ class Request:
         }
         run, predictions = (None if cfg[name] is None else Path(str(cfg[name])) for name in ("run", "predictions"))
         folder = Path(str(cfg.output_dir))
+        sections["sampling"] = Sampling(cfg.samples, float(cfg.temperature), cfg.seed) if cfg.samples else None
         return cls(run=run, predictions=predictions, output_dir=folder, data=data, **scalars, **sections)
 
 
@@ -126,6 +130,20 @@ def _problems(cfg: DictConfig) -> list[str]:
     size = cfg.batch_size
     if size is not None and (not isinstance(size, int) or isinstance(size, bool) or size < 1):
         problems.append(f"batch_size must be a whole number of at least 1 or null, not {size}")
+    return problems + _sampling_problems(cfg, given)
+
+
+def _sampling_problems(cfg: DictConfig, given: list[str]) -> list[str]:
+    """What is wrong with the keys of reports at random."""
+    problems = [
+        f"{name} must be a whole number of at least 0, not {cfg[name]}"
+        for name in ("samples", "seed")
+        if not isinstance(cfg[name], int) or isinstance(cfg[name], bool) or cfg[name] < 0
+    ]
+    if isinstance(cfg.temperature, bool) or not isinstance(cfg.temperature, int | float) or not cfg.temperature > 0:
+        problems.append(f"temperature must be a number above 0, not {cfg.temperature}")
+    if cfg.samples and given == ["predictions"]:
+        problems.append("samples are drawn by a model: leave them out, or give run=... or pretrained=...")
     return problems
 
 

@@ -60,6 +60,8 @@ if TYPE_CHECKING:
     from lightning.pytorch.loggers import Logger
     from transformers import PreTrainedModel
 
+    from xrayexp.training.sampling import Sampling
+
 CallbackT = TypeVar("CallbackT", bound=L.Callback)
 
 log = logging.getLogger(__name__)
@@ -168,7 +170,8 @@ def _evaluate_run(request: Request, run: RunFolder, checkpoint: str) -> Evaluati
         here = on_other_data(here, data_config)
         subject = f"{run.path}, checkpoint={checkpoint}, on {section.name} ({request.split})"
     settings = Settings.from_config(here)
-    parts = _trained_parts(run, settings, request.split, checkpoint, folder, [PredictionWriter(folder)])
+    writer = PredictionWriter(folder)
+    parts = _trained_parts(run, settings, request.split, checkpoint, folder, [writer], request.sampling)
     return _test(*parts, folder, request.metrics, checkpoint, subject)
 
 
@@ -208,7 +211,13 @@ def measure_losses(
 
 
 def _trained_parts(
-    run: RunFolder, settings: Settings, split: str, checkpoint: str, folder: Path, callbacks: list[L.Callback]
+    run: RunFolder,
+    settings: Settings,
+    split: str,
+    checkpoint: str,
+    folder: Path,
+    callbacks: list[L.Callback],
+    sampling: Sampling | None = None,
 ) -> tuple[L.Trainer, ReportModule, ReportDataModule]:
     """Trainer, module and data of a run that was trained, to ask it about one split."""
     if checkpoint != "none":
@@ -228,6 +237,7 @@ def _trained_parts(
         settings.trainer,
         max_new_tokens=settings.model.max_new_tokens,
         judge=judge(data.source, data.section),
+        sampling=sampling,
     )
     return _trainer(settings, run, callbacks, logger=False, enable_checkpointing=False), module, data
 

@@ -156,6 +156,25 @@ def test_other_checkpoints_go_to_folders_of_their_own(run: Path, evaluated: Path
     assert metrics(evaluated) == metrics(run / "evaluation" / "test")
 
 
+def test_reports_at_random_tell_what_the_greedy_one_does_not(run: Path, compose: Compose) -> None:
+    """And the confidence metrics count it, now and when the file is scored again."""
+    overrides = ("split=validation", "samples=4", "temperature=1.5", "metrics=confidence", "metrics.bootstrap=0")
+    summary = asked(compose(f"run={run}", *overrides, config="evaluate"))
+    lines, more = predictions(summary.folder), 0
+    for line in lines:
+        reports = [parse_report(text) for text in line["samples"]]
+        named = [report.names for report in reports if report is not None]
+        assert (len(reports), line["temperature"], line["seed"]) == (4, 1.5, 0)
+        assert line["sampled"] == {n: sum(n in names for names in named) / 4 for n in sorted(set().union(*named))}
+        more += len(line["sampled"].keys() - {f["name"] for f in line["predicted"] or ()})
+    assert more > 0
+    again = score(read_predictions(summary.folder / "predictions.jsonl"), metrics_of("confidence"), bootstrap=0)
+    assert again.headline("brier_score") == summary.metrics.headline("brier_score")
+    bins = summary.metrics.to_json()["calibration"]["bins"]
+    claims = sum(len(line["sampled"].keys() | {f["name"] for f in line["predicted"] or ()}) for line in lines)
+    assert sum(one["count"] for one in bins) == claims
+
+
 WRONG = [
     ([], "run=outputs/"),
     (["run=/no/such/run"], "/no/such/run"),

@@ -22,7 +22,7 @@ from xrayexp.data.config import DataSection
 from xrayexp.data.examples import Example
 from xrayexp.data.partition import partition
 from xrayexp.data.phantom import PhantomSource
-from xrayexp.data.report import write_report
+from xrayexp.data.report import Finding, write_report
 from xrayexp.errors import UserError
 from xrayexp.tracking.summary import EvaluationSummary, TrainingSummary
 
@@ -90,7 +90,8 @@ def test_a_run_on_another_hospitals_images(evaluate: Callable[..., EvaluationSum
         pixels = rng.integers(0, 4096, size=(80, 60)).astype(np.uint16)
         Image.fromarray(pixels).save(root / "train" / f"image{number}.png")
     (root / "train.csv").write_text("\n".join(labels) + "\n", encoding="utf-8")
-    done = evaluate(f"run={run}", "data=vindr", f"data_root={root}", "data.num_workers=0", "metrics.bootstrap=0")
+    options = (f"data_root={root}", "data.num_workers=0", "metrics.bootstrap=0", "samples=2")
+    done = evaluate(f"run={run}", "data=vindr", *options)
     assert done.folder == run / "evaluation" / "vindr"
     written = {row["image_id"]: row for row in rows(done.folder)}
     assert [finding["name"] for row in written.values() for finding in row["truth"]] == [
@@ -101,6 +102,7 @@ def test_a_run_on_another_hospitals_images(evaluate: Callable[..., EvaluationSum
     for row in written.values():
         assert row["predicted"] is None or {f["name"] for f in row["predicted"]} <= known
         assert row["predicted"] is None or not any(f["locations"] for f in row["predicted"])
+        assert row["sampled"].keys() <= known
     assert "on vindr (test)" in (done.folder / "table.txt").read_text(encoding="utf-8")
 
 
@@ -158,6 +160,22 @@ def test_probabilities_of_any_origin_are_scored(
     found = evaluate(f"predictions={file}", *PHANTOMS, "metrics=confidence")
     assert found.metrics.headline("calibration_error") == pytest.approx(0.25)
     assert all(row["confidence"] == text["confidence"] for row, text in zip(rows(found.folder), texts, strict=True))
+
+
+def test_samples_of_any_origin_are_scored(
+    evaluate: Callable[..., EvaluationSummary], phantoms: tuple[PhantomSource, list[Example]], tmp_path: Path
+) -> None:
+    """Each true finding in three of four, one that cannot be read among them, and a false one in one of them."""
+    texts = []
+    for example in phantoms[1]:
+        text = write_report(example.findings)
+        more = write_report((*example.findings, Finding("goiter")))
+        texts.append({"image_id": example.image_id, "text": text, "samples": [text, text, more, "babble"]})
+    file = write_rows(tmp_path / "predictions.jsonl", texts)
+    found = evaluate(f"predictions={file}", *PHANTOMS, "metrics=confidence")
+    for row, example in zip(rows(found.folder), phantoms[1], strict=True):
+        assert row["sampled"] == {f.name: 0.75 for f in example.findings} | {"goiter": 0.25}
+    assert found.metrics.headline("calibration_error") == pytest.approx(0.25)
 
 
 @pytest.mark.parametrize("convention", ["pixels", "MedGemma's"])
@@ -228,9 +246,10 @@ def test_a_model_is_asked_as_it_is(
 def test_batches_and_quantisation_do_not_change_what_is_asked(
     evaluate: Callable[..., EvaluationSummary], tmp_path: Path
 ) -> None:
-    few = (TINY, *PHANTOMS, "data.max_images={test: 2}", "prompt.max_new_tokens=4", "metrics=none")
+    few = (TINY, *PHANTOMS, "data.max_images={test: 2}", "prompt.max_new_tokens=4", "metrics=none", "samples=2")
     alone, together = evaluate(*few), evaluate(*few, "batch_size=2", f"output_dir={tmp_path / 'together'}")
-    assert [row["token_ids"] for row in rows(alone.folder)] == [row["token_ids"] for row in rows(together.folder)]
+    for key in ("token_ids", "samples"):
+        assert [row[key] for row in rows(alone.folder)] == [row[key] for row in rows(together.folder)]
     packed = evaluate(*few, "quantization=nf4", f"output_dir={tmp_path / 'packed'}")
     assert len(rows(packed.folder)) == 2
 
@@ -239,6 +258,10 @@ WRONG = [
     (["run=a", "predictions=b"], "run and predictions"),
     ([TINY], "data is missing"),
     (["predictions=/no/such/file"], "/no/such/file"),
+    (["predictions=b", "samples=2"], "samples are drawn by a model"),
+    ([TINY, *PHANTOMS, "samples=-1"], "samples must be"),
+    ([TINY, *PHANTOMS, "samples=2", "temperature=0"], "temperature must be"),
+    ([TINY, *PHANTOMS, "samples=2", "seed=true"], "seed must be"),
     ([TINY, *PHANTOMS, "missing=ignore"], "missing must be"),
     ([TINY, *PHANTOMS, "attention=none"], "attention must be"),
     ([TINY, *PHANTOMS, "accelerator=tpu"], "accelerator must be"),
@@ -258,7 +281,7 @@ def test_too_many_images_at_once_are_one_message(
     def full(*_: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr("xrayexp.training.zero_shot.greedy", full)
+    monkeypatch.setattr("xrayexp.training.generation.Writer.greedy", full)
     with pytest.raises(UserError, match="3 images asked about together: lower batch_size"):
         evaluate(TINY, *PHANTOMS, "batch_size=3")
 
@@ -282,6 +305,7 @@ LINES = {
     "no list of findings": {"image_id": "x", "predicted": [{"place": "left"}]},
     "confidence of 'mass' is a probability": {"image_id": "x", "text": "x", "confidence": {"mass": 2}},
     "no probability for each finding": {"image_id": "x", "text": "x", "confidence": 0.5},
+    "no list of texts": {"image_id": "x", "text": "x", "samples": "x"},
     "no list of boxes": {"image_id": "x", "text": "x", "boxes": "left"},
     "none of its 1 image_ids": {"image_id": "x", "text": "x"},
 }

@@ -97,6 +97,16 @@ def test_probabilities_that_rank_nothing_gain_nothing() -> None:
     assert found.estimates["calibration_error"].low <= 0.1 <= found.estimates["calibration_error"].high
 
 
+def test_samples_tell_of_findings_that_are_not_named() -> None:
+    """Where there are any, they count instead of the names' probabilities; what no sample names has 0."""
+    [first, second] = claimed(np.array([0.9, 0.9]), np.array([True, False]))  # f0 is named, with 0.9
+    reports = [replace(first, sampled={"f1": 0.25}), replace(second, predicted=None, sampled={"f0": 0.5, "f1": 0.75})]
+    squares = [(0 - 1) ** 2, 0.25**2, 0.5**2, (0.75 - 1) ** 2]
+    assert scored(reports).headline("brier_score") == pytest.approx(np.mean(squares))
+    assert scored([first, reports[1]]).headline("brier_score") == pytest.approx(np.mean([0.1**2, *squares[2:]]))
+    assert np.isnan(scored([replace(second, predicted=None, sampled={})]).headline("brier_score"))
+
+
 def test_predictions_without_probabilities_have_no_value_and_say_so() -> None:
     reports = [replace(report, confidence=None) for report in claimed(np.ones(3), np.ones(3, dtype=bool))]
     found = scored(reports, bootstrap=10)

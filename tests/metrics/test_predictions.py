@@ -31,6 +31,14 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     assert read_predictions(file) == REPORTS
 
 
+def test_shares_of_samples_are_read_back(tmp_path: Path) -> None:
+    """None drawn is something else than nothing named."""
+    file = tmp_path / "predictions.jsonl"
+    for sampled in (None, {}, {"mass": 0.25}):
+        file.write_text(json.dumps(prediction_row(replace(REPORTS[0], sampled=sampled))))
+        assert read_predictions(file)[0].sampled == sampled
+
+
 def test_boxes_are_read_back_as_they_were(tmp_path: Path) -> None:
     """Even a sliver that was left at the image's edge."""
     boxes = (FindingBox("nodule", (0.0, 1 / 3, 0.004, 7.1), 0.5),)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.metrics.report_cases import pair
+from xrayexp.data.external.chexpert_labels import Protocol
 from xrayexp.data.observations import FIVE, NO_FINDING, OBSERVATIONS
 from xrayexp.errors import ConfigError, DataError
 from xrayexp.metrics.base import Metric
@@ -129,6 +130,23 @@ def test_chexpert_reads_its_observations_from_padchests_labels() -> None:
     assert found.headline("chexpert14_micro_precision") == pytest.approx(5 / 6)
     assert found.headline("chexpert14_macro_recall") == pytest.approx((1 + 1 + 2 / 3 + 1) / 4)
     assert set(FIVE) < set(OBSERVATIONS)
+
+
+def test_reports_in_chexperts_five_labels_have_no_scores_of_the_fourteen() -> None:
+    """Their normal chest may be full of nodules. One more name, and they are no such reports."""
+    five = (("cardiomegaly, atelectasis", "cardiomegaly"), ("normal", "normal"), ("pleural effusion", None))
+    found = scores(CheXpert(), *five)
+    assert {row.name for row in found.classes["chexpert"]} == set(FIVE)
+    assert found.headline("chexpert5_micro_recall") == pytest.approx(1 / 3)
+    for name, estimate in found.estimates.items():
+        assert math.isnan(estimate.value) == name.startswith("chexpert14"), name
+    assert "the reports state CheXpert's 5 alone" in found.estimates["chexpert14_micro_f1"].reason
+    everything = ", ".join(Protocol(5, "ones").vocabulary.name_of.values())
+    assert math.isnan(scores(CheXpert(), (everything, everything)).headline("chexpert14_micro_f1"))
+    for more in (("nodule", "normal"), ("normal", "laminar atelectasis")):
+        more_found = scores(CheXpert(), *five, more)
+        assert not math.isnan(more_found.headline("chexpert14_micro_f1"))
+        assert more_found.headline("chexpert5_micro_recall") == pytest.approx(1 / 3)
 
 
 def test_relevance_weighs_findings() -> None:

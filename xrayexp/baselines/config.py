@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from xrayexp.baselines.base import Baseline
 from xrayexp.errors import ConfigError
-
-if TYPE_CHECKING:
-    from xrayexp.baselines.base import Baseline
 
 
 @dataclass
@@ -51,7 +49,7 @@ class BaselineSection:
                 told = cause.problems if isinstance(cause, ConfigError) else [str(cause).partition("\n")[0]]
                 problems += [f"baseline.methods.{name}: {words}" for words in told]
                 continue
-            if not hasattr(made[name], "answers"):
+            if not isinstance(made[name], Baseline):
                 problems.append(f"baseline.methods.{name}: is no baseline, but {type(made[name]).__name__}")
         if problems:
             raise ConfigError(problems)

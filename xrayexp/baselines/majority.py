@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from xrayexp.baselines.base import Asked, Training
+from xrayexp.baselines.base import Asked, Baseline, Training
 from xrayexp.data.report import Report
 
 
-class Majority:
+class Majority(Baseline):
     """A whole report, findings and places: the single most frequent finding of chest X-rays is `normal` as well.
 
     Of several reports that are equally frequent, the one that comes first in the training split.

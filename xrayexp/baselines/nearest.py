@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xrayexp.baselines.base import Asked, Image, Training
+from xrayexp.baselines.base import Asked, Baseline, Image, Training
+from xrayexp.baselines.reading import read_images
 from xrayexp.data.images import fit_square
 from xrayexp.data.report import Report
 from xrayexp.errors import ConfigError, DataError
-from xrayexp.progress import watch
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-log = logging.getLogger(__name__)
 
 BLOCK = 4096  # images whose distances are computed together
 
 
-class NearestNeighbour:
+class NearestNeighbour(Baseline):
     """Copies the report of the nearest training image by the sum of squared differences of grey values.
 
     Images are padded to a square and averaged down. Of several training images that are equally near, the first.
@@ -58,20 +50,12 @@ class NearestNeighbour:
         """The small images [images, size x size] that can be read, and their places among the ids."""
         from PIL.Image import Resampling
 
-        def small(image_id: str) -> NDArray[np.uint8] | None:
-            try:
-                return fit_square(image(image_id), self.size, Resampling.BOX).ravel()
-            except DataError as error:
-                log.warning("left out: %s", error)
-                return None
-
         found = np.empty((len(image_ids), self.size**2), dtype=np.uint8)
         places: list[int] = []
-        with ThreadPoolExecutor() as pool:  # decoding leaves Python's lock
-            for place, one in enumerate(watch(f"{title} read", _in_turn(pool, small, image_ids), len(image_ids))):
-                if one is not None:
-                    found[len(places)] = one
-                    places.append(place)
+        small = read_images(title, image_ids, image, lambda one: fit_square(one, self.size, Resampling.BOX).ravel())
+        for place, pixels in small:
+            found[len(places)] = pixels
+            places.append(place)
         return found[: len(places)], places
 
 
@@ -100,9 +84,3 @@ def nearest(asked: NDArray[np.uint8], known: NDArray[np.uint8]) -> NDArray[np.in
             found[part] = np.where(closer, first + near, found[part])
             best[part] = np.where(closer, least, best[part])
     return found
-
-
-def _in_turn(pool: ThreadPoolExecutor, work: Callable[[str], Any], items: Sequence[str]) -> Iterator[Any]:
-    """Results in order, of so few items at a time that Ctrl-C is heard."""
-    for start in range(0, len(items), BLOCK // 64):
-        yield from pool.map(work, items[start : start + BLOCK // 64])

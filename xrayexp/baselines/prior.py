@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from hashlib import blake2b
 
-from xrayexp.baselines.base import Asked, Training
+from xrayexp.baselines.base import Asked, Baseline, Training
 from xrayexp.data.report import Report
 from xrayexp.errors import ConfigError
 
 
-class Prior:
+class Prior(Baseline):
     """Draws whole reports, so that findings come with their frequency, and with those that they really come with.
 
     Findings drawn one by one would contradict each other ("normal" beside a mass). An image's draw depends on its id

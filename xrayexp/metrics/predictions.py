@@ -26,7 +26,8 @@ def prediction_row(scored: ScoredReport) -> dict[str, Any]:
             "predicted": None if scored.predicted is None else _findings(scored.predicted),
             "scores": per_sample(scored),
         }
-        | _confidence(scored)
+        | _probabilities("confidence", scored.confidence)
+        | _probabilities("sampled", scored.sampled)
         | _boxes(scored)
     )
 
@@ -44,6 +45,7 @@ def scored_report(row: Mapping[str, Any]) -> ScoredReport:
         true_boxes=_true_boxes(row.get("true_boxes")),
         predicted_boxes=None if row.get("boxes") is None else finding_boxes(row["boxes"]),
         confidence=None if row.get("confidence") is None else confidence_of(row["confidence"]),
+        sampled=None if row.get("sampled") is None else confidence_of(row["sampled"]),
     )
 
 
@@ -83,10 +85,8 @@ def confidence_of(row: Mapping[str, Any]) -> dict[str, float]:
     return found
 
 
-def _confidence(scored: ScoredReport) -> dict[str, Any]:
-    if scored.confidence is None:
-        return {}
-    return {"confidence": {name: round(probability, 6) for name, probability in scored.confidence.items()}}
+def _probabilities(key: str, of: Mapping[str, float] | None) -> dict[str, Any]:
+    return {} if of is None else {key: {name: round(probability, 6) for name, probability in of.items()}}
 
 
 def _boxes(scored: ScoredReport) -> dict[str, Any]:

@@ -28,6 +28,8 @@ class ScoredReport:
         predicted_boxes: those that the model drew, none where its answer could not be parsed; None where it was not
             asked for any.
         confidence: by named finding, the probability that the model gave to its name; None where it is not known.
+        sampled: by finding, the share of further reports, drawn at random, that name it; 0 for findings that are
+            missing in it. None where none were drawn.
     """
 
     image_id: str
@@ -39,6 +41,7 @@ class ScoredReport:
     true_boxes: TrueBoxes | None = None
     predicted_boxes: tuple[FindingBox, ...] | None = None
     confidence: Mapping[str, float] | None = field(default=None, hash=False)
+    sampled: Mapping[str, float] | None = field(default=None, hash=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -37,8 +38,10 @@ class Judge:
         self.vocabulary = vocabulary_of(source)
 
     def answered(self, example: Example, answer: Generated) -> ScoredReport:
-        """A model's answer beside its truth, with the probability that each finding's name was written."""
+        """A model's answer beside its truth, with the probabilities of the findings that it names."""
         scored, spans = self.scored(example, answer.text), self.form.read(answer.text, self.names).spans
+        if answer.samples:
+            scored = self.with_samples(scored, example, answer.samples)
         if spans is None:
             return scored
         return self.with_confidence(scored, {name: answer.probability(*span) for name, span in spans.items()})
@@ -53,6 +56,12 @@ class Judge:
                 found[label] = max(probability, found.get(label, 0.0))
         return replace(scored, confidence=found)
 
+    def with_samples(self, scored: ScoredReport, example: Example, texts: Sequence[str]) -> ScoredReport:
+        """The same with the share of further answers that name a finding; one that cannot be read names none."""
+        reports = [self._restated(example, self.form.read(text, self.names).report) for text in texts]
+        times = Counter(name for report in reports if report is not None for name in report.names)
+        return replace(scored, sampled={name: times[name] / len(texts) for name in sorted(times)})
+
     def scored(self, example: Example, text: str) -> ScoredReport:
         """An answer of which nothing but the text is known beside its truth."""
         reading = self.form.read(text, self.names)
@@ -63,16 +72,20 @@ class Judge:
 
     def stated(self, example: Example, report: Report | None, text: str = "") -> ScoredReport:
         """A report that was read already beside its truth; None for one that could not be."""
-        if report is not None and self.vocabulary is not None:
-            report = self.vocabulary.restated(report, example.unknown)
         return ScoredReport(
             image_id=example.image_id,
             patient_id=example.patient_id,
             truth=Report(example.findings),
-            predicted=report,
+            predicted=self._restated(example, report),
             truth_text=example.text or write_report(example.findings),
             predicted_text=text,
         )
+
+    def _restated(self, example: Example, report: Report | None) -> Report | None:
+        """In the labels of the data set."""
+        if report is None or self.vocabulary is None:
+            return report
+        return self.vocabulary.restated(report, example.unknown)
 
     def with_boxes(self, scored: ScoredReport, example: Example, drawn: tuple[FindingBox, ...]) -> ScoredReport:
         """The same with the boxes that were drawn, in the file's pixels, and the true ones if the source has any."""

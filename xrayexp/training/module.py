@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from xrayexp.training.config import TrainerSection
     from xrayexp.training.feature_store import FeatureStore
     from xrayexp.training.judging import Judge
+    from xrayexp.training.sampling import Sampling
 
 log = logging.getLogger(__name__)
 
@@ -80,6 +81,7 @@ class ReportModule(L.LightningModule):
         judge: reads the answers of validation and test.
         seed: dropout of a step depends on this and the step alone.
         features: keeps the features of images; None where every micro-batch goes through the vision tower.
+        sampling: reports at random beside the one that is scored; None for none.
     """
 
     def __init__(
@@ -94,12 +96,14 @@ class ReportModule(L.LightningModule):
         judge: Judge,
         seed: int = 0,
         features: FeatureStore | None = None,
+        sampling: Sampling | None = None,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
         self.model, self.encoder, self.settings = model, encoder, settings
         self.optimizer_factory, self.scheduler_factory = optimizer, scheduler
         self.max_new_tokens, self.judge, self.seed, self.features = max_new_tokens, judge, seed, features
+        self.sampling = sampling
         self.micro_batch_size = settings.micro_batch_size
         self.halved: list[tuple[int, int]] = []  # (step, micro-batch size from then on)
         self.collected = CollectedReports()
@@ -293,7 +297,8 @@ class ReportModule(L.LightningModule):
             return written
         try:
             with _uncompiled() if self.settings.compile else nullcontext():
-                answers = generate(self.model, batch.padded().to(self.device), self.encoder, self.max_new_tokens)
+                inputs = batch.padded().to(self.device)
+                answers = generate(self.model, inputs, self.encoder, self.max_new_tokens, self.sampling)
         except torch.OutOfMemoryError as error:
             raise OutOfMemoryError(
                 f"out of memory while {len(batch)} reports were generated together: lower trainer.eval_batch_size "

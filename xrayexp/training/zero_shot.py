@@ -10,10 +10,12 @@ import torch
 
 from xrayexp.data.images import pad_to_square
 from xrayexp.errors import UserError
-from xrayexp.training.generation import Generated, greedy
+from xrayexp.training.generation import Generated, Writer
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from xrayexp.training.sampling import Sampling
 
 
 class Asker:
@@ -27,17 +29,20 @@ class Asker:
         processor: with a chat template.
         question: what the user asks beside every image.
         max_new_tokens: where an answer that does not end is cut off.
+        sampling: answers at random beside the likeliest one; None for none.
 
     Raises:
         UserError: the processor has no chat template, so that nobody knows how the model wants to be asked.
     """
 
-    def __init__(self, model: Any, processor: Any, question: str, max_new_tokens: int) -> None:
+    def __init__(
+        self, model: Any, processor: Any, question: str, max_new_tokens: int, sampling: Sampling | None = None
+    ) -> None:
         if not getattr(processor, "chat_template", None):
             raise UserError(
                 "this model has no chat template: choose an instruction-tuned one, such as google/medgemma-1.5-4b-it"
             )
-        self.model, self.processor, self.max_new_tokens = model, processor, max_new_tokens
+        self.model, self.processor, self.max_new_tokens, self.sampling = model, processor, max_new_tokens, sampling
         tokenizer = processor.tokenizer
         tokenizer.padding_side = "left"  # generation goes on at the right
         if tokenizer.pad_token_id is None:
@@ -53,8 +58,12 @@ class Asker:
         ends = configured if isinstance(configured, list) else [configured]
         self.ends = {end for end in (*ends, tokenizer.eos_token_id) if end is not None}
 
-    def ask(self, images: Sequence[NDArray[np.uint8]]) -> list[Generated]:
-        """The answers about some images [height, width], together.
+    def ask(self, images: Sequence[NDArray[np.uint8]], image_ids: Sequence[str]) -> list[Generated]:
+        """The answers about some images, together.
+
+        Args:
+            images: [height, width] each.
+            image_ids: of them; answers at random depend on these.
 
         Raises:
             UserError: they are more than the device has room for.
@@ -72,7 +81,8 @@ class Asker:
         )
         moved = {name: self._moved(value) for name, value in inputs.items()}
         try:
-            return greedy(self.model, moved, self.processor.tokenizer, self.ends, self.max_new_tokens)
+            writer = Writer(self.model, moved, self.processor.tokenizer, self.ends, self.max_new_tokens)
+            return writer.answers(image_ids, self.sampling)
         except torch.OutOfMemoryError as error:
             raise UserError(
                 f"out of memory with {len(images)} images asked about together: lower batch_size, or choose "

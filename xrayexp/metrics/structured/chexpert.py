@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
 from xrayexp.data.observations import FIVE, NO_FINDING, OBSERVATIONS, SUPPORT_DEVICES, TABLE, read_observations
+from xrayexp.data.report import NORMAL
 from xrayexp.metrics.base import Classes, Definition, Floats, Invariant, Metric, Sums
 from xrayexp.metrics.formulas import blocks, class_mean, precision_recall_f1
 from xrayexp.metrics.report_set import ReportSet
@@ -15,6 +17,7 @@ from xrayexp.metrics.structured.rows import Part, row
 
 _FIVE_COLUMNS = np.array([OBSERVATIONS.index(name) for name in FIVE])
 _WHAT = ("true", "named", "true or named")
+_FIVE_ALONE = ", or the reports state CheXpert's 5 alone"
 _WEAKNESS = (
     "The table says which PadChest label stands for which observation, and some of its choices are doubtful; figures "
     "of others come from English free text through a labeller, which also takes 'uncertain' for positive."
@@ -27,7 +30,8 @@ def _definitions() -> tuple[Definition, ...]:
         over = f"CheXpert's {classes} observations"
         micro, macro = f"{over}, stated, over all reports", f"those of {over} with true support"
         listing_wins = classes == "5"  # of the 14, No Finding is no longer stated
-        none_true, none_named, nothing = (f"none of the {classes} is {what}" for what in _WHAT)
+        alone = "" if classes == "5" else _FIVE_ALONE
+        none_true, none_named, nothing = (f"none of the {classes} is {what}{alone}" for what in _WHAT)
         found += row(
             f"chexpert{classes}_micro",
             f"CheXpert-{classes} micro",
@@ -56,6 +60,9 @@ def _definitions() -> tuple[Definition, ...]:
 class CheXpert(Metric):
     """Scores beside those that others publish for CheXpert's observations.
 
+    Reports in the five labels of the competition (`data.source.classes=5`) say nothing of the other nine, and their
+    No Finding would be another one: they have no scores of the 14.
+
     Args:
         file: a YAML of observations, each with its list of PadChest labels; None for the table of this package.
 
@@ -78,6 +85,9 @@ class CheXpert(Metric):
         true, named = (_with_no_finding(side.toarray(), names.sum(axis=1)) for side, names in (
             (stated.true, reports.names.true), (stated.named, reports.names.named),
         ))  # fmt: skip
+        if _states_five_alone(reports.names.vocabulary):
+            true, named = true[:, _FIVE_COLUMNS], named[:, _FIVE_COLUMNS]
+            return Sums(np.concatenate([true, named, true * named], axis=1), _formula_of_five, Classes(FIVE))
         return Sums(np.concatenate([true, named, true * named], axis=1), _formula, Classes(OBSERVATIONS))
 
 
@@ -95,11 +105,25 @@ def _with_no_finding(observed: Floats, names: Any) -> Floats:
     return observed
 
 
+def _states_five_alone(names: Iterable[str]) -> bool:
+    """Whether nothing but the names that a data set gives to CheXpert's five is stated, and normal."""
+    table = read_observations()
+    stated = set(names) - {NORMAL}
+    return bool(stated) and stated <= {table[label][0] for label in FIVE}
+
+
 def _formula(sums: Floats) -> Floats:
     parts = blocks(sums)
-    found = []
-    for columns in (_FIVE_COLUMNS, np.arange(len(OBSERVATIONS))):
-        chosen = [part[..., columns] for part in parts]
-        found.append(precision_recall_f1(np.stack([part.sum(axis=-1) for part in chosen], axis=-1)))
-        found.append(class_mean(np.concatenate(chosen, axis=-1)))
-    return np.concatenate(found, axis=-1)
+    five = np.concatenate([part[..., _FIVE_COLUMNS] for part in parts], axis=-1)
+    return np.concatenate([_micro_and_macro(five), _micro_and_macro(sums)], axis=-1)
+
+
+def _formula_of_five(sums: Floats) -> Floats:
+    five = _micro_and_macro(sums)
+    return np.concatenate([five, np.full_like(five, np.nan)], axis=-1)
+
+
+def _micro_and_macro(sums: Floats) -> Floats:
+    """Precision, recall and F1 of either, from true, named and correct ones of some observations."""
+    together = np.stack([part.sum(axis=-1) for part in blocks(sums)], axis=-1)
+    return np.concatenate([precision_recall_f1(together), class_mean(sums)], axis=-1)

@@ -12,9 +12,9 @@ from xrayexp.tracking.page.view import View
 from xrayexp.webpage import Raw, section
 
 WORDS = (
-    '<p class="quiet">Named findings by the probability of their names, in bins of equal width, and the share of each '
-    "bin that is true. Below the dotted line a run is surer than it is right. Nothing is said of findings that are not "
-    "named.</p>"
+    '<p class="quiet">Named findings by their probability (of their names, or where reports were drawn at random the '
+    "share of these), in bins of equal width, and the share of each bin that is true. Below the dotted line a run is "
+    "surer than it is right. Nothing is said of findings that are not named.</p>"
 )
 
 
