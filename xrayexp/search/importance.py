@@ -67,9 +67,14 @@ def importance(
         return Importance(trials=trials, reason="Too many trials score the same to tell what sets the best ones apart.")
     assessed, left_out = _assessed(distributions)
     shares = _shares(_trials(params, distributions, values), assessed, direction, wanted / trials)
-    if not any(shares.values()):
+    if len(set(shares.values())) < min(2, len(assessed)):
         return Importance(trials=trials, reason="The best trials lie where all the others lie: no parameter stands out.")
     return Importance(shares, trials, best, left_out)
+
+
+def is_number(value: object) -> bool:
+    """Whether a value has a place among numbers; True and False are words."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def assumed_distributions(params: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
@@ -79,7 +84,7 @@ def assumed_distributions(params: Sequence[Mapping[str, Any]]) -> list[dict[str,
     found: dict[str, str] = {}
     for name in dict.fromkeys(name for one in params for name in one):
         values = list(dict.fromkeys(one[name] for one in params if name in one))
-        numbers = [float(value) for value in values if _is_number(value)]
+        numbers = [float(value) for value in values if is_number(value)]
         distribution: BaseDistribution
         if len(numbers) < len(values):
             distribution = CategoricalDistribution([str(value) for value in values])
@@ -88,10 +93,6 @@ def assumed_distributions(params: Sequence[Mapping[str, Any]]) -> list[dict[str,
             distribution = FloatDistribution(low, high, log=low > 0 and high / low >= LOG_RATIO)
         found[name] = distribution_to_json(distribution)
     return [{name: found[name] for name in one} for one in params]
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _assessed(distributions: Sequence[Mapping[str, str]]) -> tuple[list[str], list[str]]:
@@ -127,7 +128,7 @@ def _trials(
 def _shares(
     trials: Sequence[FrozenTrial], names: list[str], direction: Direction, quantile: float
 ) -> dict[str, float]:
-    """By name, of 1 in all, the largest first; all 0 where nothing stands out."""
+    """By name, of 1 in all, the largest first; all the same where nothing stands out."""
     import optuna
     from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 
@@ -135,7 +136,5 @@ def _shares(
     study = optuna.create_study(direction=direction)
     study.add_trials(trials)
     evaluator = PedAnovaImportanceEvaluator(target_quantile=quantile)
-    found = get_param_importances(study, evaluator=evaluator, params=names, normalize=False)
-    whole = sum(found.values())
-    shares = {name: value / whole if whole else 0.0 for name, value in found.items()}
+    shares = get_param_importances(study, evaluator=evaluator, params=names)
     return dict(sorted(shares.items(), key=lambda item: -item[1]))

@@ -93,7 +93,7 @@ def find_evaluated(places: Sequence[str], split: str, needed: bool = True) -> li
         for folder in _evaluations(place, split, needed)
     }  # fmt: skip
     runs = {folder: run_of(folder) for folder in found.values()}
-    names = _names([run.path if run else folder for folder, run in runs.items()])
+    names = short_names([run.path if run else folder for folder, run in runs.items()])
     evaluated = []
     for (folder, run), name in zip(runs.items(), names, strict=True):
         checkpoint = "" if run is None else _checkpoint(folder)
@@ -194,10 +194,12 @@ def _checkpoint(folder: Path) -> str:
     return last if last in OTHERS else BEST
 
 
-def _names(paths: Sequence[Path]) -> list[str]:
-    """The paths below what they have in common, and their own last part at least."""
+def short_names(paths: Sequence[Path]) -> list[str]:
+    """A name for each: the path below what all have in common, and its own last part at least."""
     resolved = [path.resolve() for path in paths]
-    common = Path(os.path.commonpath(resolved)) if len(set(resolved)) > 1 else resolved[0].parent
+    if len(set(resolved)) < 2:
+        return [path.name for path in resolved]
+    common = Path(os.path.commonpath(resolved))
     return [path.relative_to(common).as_posix() if path != common else path.name for path in resolved]
 
 
