@@ -97,7 +97,7 @@ def compare(request: CompareRequest) -> Compared:
         raise DataError(f"compare takes at least two runs{found}")
     view = _beside_reference(evaluated, request) if len(evaluated) > 1 else None
     if sheet is not None:
-        sheet = replace(sheet, warnings=(*sheet.warnings, *_unevaluated(sheet, view, evaluated, request.split)))
+        sheet = replace(sheet, about=(*sheet.about, *_unevaluated(sheet, view, evaluated, request.split)))
         _write_csv(request.out / RUNS, *sheet_csv(sheet))
     write_comparison_page(view, sheet, request.out / PAGE)
     return Compared(view, sheet)
@@ -119,11 +119,10 @@ def _unevaluated(sheet: Sheet, view: View | None, evaluated: Sequence[Evaluated]
     best = next((row for row in sheet.ranked() if row.path and Path(row.path).resolve() not in there), None)
     if best is None or (view is not None and sheet.kind == "trial"):
         return
-    lacking = "some runs have" if view is not None else "only one run has" if evaluated else "no run has"
-    without = "no predictions" if view is not None else "predictions"
+    lacking = "Some runs have no" if view is not None else "Only one run has" if evaluated else "No run has"
     yield (
-        f"{lacking} {without} on the {split} split, without which reports are not compared: "
-        f"{evaluate_command(Path(best.path), split)}, and so on for the best ones"
+        f"{lacking} predictions on the {split} split, without which reports are not compared. Of the best ones, "
+        f"{sheet.kind} {best.name} first: {evaluate_command(Path(best.path), split)}"
     )
 
 

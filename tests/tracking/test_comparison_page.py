@@ -48,7 +48,14 @@ def runs(cfg: DictConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def view(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> View:
     """The good run as reference, beside the bad one; its files are in `view.folder`."""
-    return compare(request(runs / "good", runs / "bad", out=tmp_path_factory.mktemp("out")))
+    return reports(request(runs / "good", runs / "bad", out=tmp_path_factory.mktemp("out")))
+
+
+def reports(asked: CompareRequest) -> View:
+    """The part of the comparison that is about reports."""
+    view = compare(asked).view
+    assert view is not None
+    return view
 
 
 def request(*places: Path, out: Path, **options: object) -> CompareRequest:
@@ -122,6 +129,8 @@ def test_tables_are_written(runs: Path, tmp_path: Path, capsys: pytest.CaptureFi
     assert "micro F1" in shown
     assert "over 1 tests" in shown
     tables = {file.stem: list(csv.DictReader(file.open(newline=""))) for file in tmp_path.glob("*.csv")}
+    facts = [(row["run"], row["seed"], row["val/micro_f1"]) for row in tables["runs"]]
+    assert facts == [("good", "0", "0.5"), ("bad", "7", "0.5")]
     [row] = tables["differences"]
     assert (row["reference"], row["run"], row["metric"], row["better"]) == ("good", "bad", "micro_f1", "higher")
     assert float(row["difference"]) == pytest.approx(float(row["value"]) - float(row["reference_value"]), abs=1e-5)
@@ -135,7 +144,7 @@ def test_a_folder_of_runs_a_pattern_and_a_reference(
     runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert [one.name for one in find_evaluated([str(runs)], "test")] == ["bad", "good", "half"]
-    found = compare(request(runs / "*", out=tmp_path, reference="half"))
+    found = reports(request(runs / "*", out=tmp_path, reference="half"))
     assert [run.name for run in found.runs] == ["half", "bad", "good"]
     assert found.comparison.dropped["half"] == 0
     assert found.comparison.dropped["good"] == found.comparison.dropped["bad"] > 0
@@ -154,7 +163,7 @@ def test_another_checkpoint_of_the_same_run(runs: Path, tmp_path: Path) -> None:
     reports = [replace(r, confidence=dict.fromkeys(r.predicted.names, 0.875)) for r in reports if r.predicted]
     precision = np.mean([name in r.truth.names for r in reports if r.confidence for name in r.confidence])
     base = write_predictions(run / "evaluation" / "test_none", reports)
-    found = compare(request(base, run, out=tmp_path / "out"))
+    found = reports(request(base, run, out=tmp_path / "out"))
     assert [(one.name, one.checkpoint) for one in found.runs] == [("run (none)", "none"), ("run", "best")]
     assert any("different checkpoints" in warning for warning in found.warnings)
     text = (tmp_path / "out" / "comparison.html").read_text(encoding="utf-8")
@@ -175,7 +184,7 @@ def test_evaluations_of_one_run_on_other_data_have_names(runs: Path, tmp_path: P
 def test_images_that_are_not_here(runs: Path, tmp_path: Path) -> None:
     """The page says so, and shows the rest."""
     shutil.copytree(runs / "good" / "evaluation" / "test", tmp_path / "alone")
-    found = compare(request(tmp_path / "alone", runs / "bad", out=tmp_path / "out", metric=["micro_f1"]))
+    found = reports(request(tmp_path / "alone", runs / "bad", out=tmp_path / "out", metric=["micro_f1"]))
     assert all(picture.image is None for picture in found.pictures.values())
     assert "belong to no run" in (tmp_path / "out" / "comparison.html").read_text(encoding="utf-8")
 
@@ -196,7 +205,7 @@ def test_what_cannot_be_compared_is_one_sentence(runs: Path, tmp_path: Path, cfg
         compare(request(good, runs / "bad", out=tmp_path / "out", metric=["micro_f2"]))
     write_run(tmp_path / "untested", cfg, phantoms(cfg)[:1], 0.0).evaluation("test", "best").rename(tmp_path / "gone")
     with pytest.raises(DataError, match=r"no predictions on the test split: python evaluate.py run="):
-        compare(request(good, tmp_path / "untested", out=tmp_path / "out"))
+        compare(request(good, tmp_path / "untested", out=tmp_path / "out", metric=["micro_f1"]))
     assert not (tmp_path / "out").exists()
 
 

@@ -57,18 +57,18 @@ def importance(
     """
     trials = len(values)
     if trials < FEWEST:
-        reason = f"Importance needs at least {FEWEST} complete trials with a score; there are {trials}."
+        reason = f"Importance needs at least {FEWEST} that ended well with a score; there are {trials}."
         return Importance(trials=trials, reason=reason)
     wanted = max(BEST, math.ceil(SHARE * trials))
     sign = 1 if direction == "maximize" else -1
     limit = sorted((sign * value for value in values), reverse=True)[wanted - 1]
     best = sum(sign * value >= limit for value in values)  # with equals of the last
     if best == trials:
-        return Importance(trials=trials, reason="Too many trials score the same to tell what sets the best ones apart.")
+        return Importance(trials=trials, reason="Too many score the same to tell what sets the best ones apart.")
     assessed, left_out = _assessed(distributions)
     shares = _shares(_trials(params, distributions, values), assessed, direction, wanted / trials)
     if len(set(shares.values())) < min(2, len(assessed)):
-        return Importance(trials=trials, reason="The best trials lie where all the others lie: no parameter stands out.")
+        return Importance(trials=trials, reason="The best lie where all the others lie: no choice stands out.")
     return Importance(shares, trials, best, left_out)
 
 

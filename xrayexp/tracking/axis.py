@@ -62,18 +62,36 @@ class Axis:
 def axes_of(rows: Sequence[Mapping[str, Any]], log: Mapping[str, bool]) -> tuple[Axis, ...]:
     """An axis for every choice that is not the same in all rows, in the order in which they come first.
 
+    Left out is what an earlier axis says already: adapter.peft.r where it is adapter.r, and what has but one value, in
+    the rows of some adapters.
+
     Args:
         rows: the choices of each, by key; a row without any is not known, and says nothing.
         log: by key whether its numbers were drawn on a logarithmic scale, where that is known.
     """
     known = [row for row in rows if row]
-    axes = []
+    axes: list[Axis] = []
     for key in dict.fromkeys(key for row in known for key in row):
         values = [row[key] for row in known if key in row]
         gaps = len(values) < len(known)
-        if gaps or len({in_words(value) for value in values}) > 1:
+        differs = gaps or len({in_words(value) for value in values}) > 1
+        if differs and not any(_says(known, axis.key, key) for axis in axes):
             axes.append(_axis(key, values, gaps, log.get(key)))
     return tuple(axes)
+
+
+def _says(rows: Sequence[Mapping[str, Any]], earlier: str, key: str) -> bool:
+    """Whether a choice can be told from an earlier one, and is worth no axis of its own."""
+    pairs = {(_word(row, earlier), _word(row, key)) for row in rows}
+    if all(one == other or other is None for one, other in pairs):
+        return True
+    told = len(pairs) == len({one for one, _ in pairs})
+    few = len({other for _, other in pairs} - {None}) < 2
+    return told and (few or key.rpartition(".")[2].startswith("_"))
+
+
+def _word(row: Mapping[str, Any], key: str) -> str | None:
+    return in_words(row[key]) if key in row else None
 
 
 def _axis(key: str, values: Sequence[Any], gaps: bool, log: bool | None) -> Axis:
@@ -94,7 +112,7 @@ def nice_ticks(low: float, high: float, log: bool = False) -> list[float]:
     """A few round numbers between two; the two themselves where there are none."""
     from matplotlib.ticker import LogLocator, MaxNLocator
 
-    steps = (1.0,) if log and high / low > 100 else (1.0, 2.0, 5.0)
+    steps = (1.0, 2.0, 5.0) if log and high / low < 20 else (1.0, 3.0) if log and high / low < 2000 else (1.0,)
     locator = LogLocator(subs=steps) if log else MaxNLocator(MOST_TICKS)
     found = [float(f"{tick:.12g}") for tick in locator.tick_values(low, high)]
     inside = [tick for tick in found if low <= tick <= high]

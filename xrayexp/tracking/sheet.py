@@ -58,8 +58,8 @@ class Row:
         return self.state in (COMPLETE, FINISHED)
 
     def fact(self, name: str) -> float:
-        """A fact; NaN where it is not known."""
-        return self.facts.get(name, math.nan)
+        """A fact, or another objective than the first; NaN where it is not known."""
+        return self.facts.get(name, self.values.get(name, math.nan))
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,10 +116,18 @@ class Sheet:
         return [*ranked, *(row for row in self.rows if row.name not in names)]
 
     def front(self, cost: str) -> list[Row]:
-        """Of `ranked`, those that no other surpasses in the metric at no higher cost: the cheapest first."""
+        """The Pareto front: of `ranked`, those that no other surpasses in the metric at no higher cost.
+
+        Args:
+            cost: a fact, or another objective; its direction says what is cheap.
+
+        Returns:
+            The cheapest first.
+        """
         best, found = -math.inf, []
+        dear = -1 if self.objectives.get(cost) == "maximize" else 1
         priced = [row for row in self.ranked() if not math.isnan(row.fact(cost))]
-        for row in sorted(priced, key=lambda row: (row.fact(cost), -self.sign * self.value(row))):
+        for row in sorted(priced, key=lambda row: (dear * row.fact(cost), -self.sign * self.value(row))):
             if self.sign * self.value(row) > best:
                 best = self.sign * self.value(row)
                 found.append(row)

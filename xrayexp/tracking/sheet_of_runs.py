@@ -10,9 +10,9 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from xrayexp.errors import DataError
-from xrayexp.search.importance import assumed_distributions, importance
+from xrayexp.search.importance import assumed_distributions, importance, is_number
 from xrayexp.tracking.axis import axes_of
-from xrayexp.tracking.choices import differing_values
+from xrayexp.tracking.choices import differing_values, in_words
 from xrayexp.tracking.curves import logged_curves
 from xrayexp.tracking.evaluated import short_names
 from xrayexp.tracking.public import public_text
@@ -38,7 +38,7 @@ def sheet_of_runs(runs: Sequence[RunFolder]) -> Sheet:
     }
     metric = configs[names[0]]["trainer"]["monitor"]
     differing = differing_values(configs)
-    choices = {name: {key: found[name] for key, found in differing.items() if name in found} for name in names}
+    choices = {name: {key: _choice(found[name]) for key, found in differing.items() if name in found} for name in names}
     rows = tuple(_row(run, name, metric, choices[name]) for name, run in zip(names, runs, strict=True))
     scored = [row for row in rows if row.ended_well and metric in row.values]
     given = [row.choices for row in scored]
@@ -58,6 +58,10 @@ def budget(run: RunFolder | None) -> dict[str, float]:
     if run is None or not run.plan_file.exists():
         return {}
     return {"budget_gib": float(_json(run.plan_file)["budget_gib"])}
+
+
+def _choice(value: Any) -> float | str:
+    return value if is_number(value) else in_words(value)
 
 
 def _row(run: RunFolder, name: str, metric: str, choices: Mapping[str, Any]) -> Row:

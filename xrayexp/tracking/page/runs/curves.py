@@ -21,7 +21,7 @@ def section_of(sheet: Sheet) -> str:
 
 def _figure(marks: Marks) -> str:
     sheet = marks.sheet
-    with drawn(9.6, 4.2) as figure:
+    with drawn(11.4, 4.4) as figure:
         axes = figure.subplots()
         for row in reversed(sheet.ordered()):
             if not row.curve:

@@ -9,13 +9,15 @@ from xrayexp.tracking.public import public_text
 from xrayexp.tracking.sheet import Sheet
 from xrayexp.webpage import section
 
+MOST_CHOICES = 8
+
 
 def section_of(sheet: Sheet) -> str:
     """The first box about the runs."""
-    about = "".join(f'<p class="quiet">{escape(one)}</p>' for one in sheet.about)
+    about = "".join(f'<p class="quiet">{escape(public_text(one))}</p>' for one in sheet.about)
     warnings = [*sheet.warnings, *optimism(sheet)]
     warned = "".join(f'<p class="missed"><strong>!</strong> {escape(public_text(one))}</p>' for one in warnings)
-    title = sheet.title if sheet.kind == "trial" else "All runs"
+    title = "In short" if sheet.kind == "trial" else "In validation"
     return section(title, f"<p><strong>{escape(answer(sheet))}</strong></p>{about}{warned}", "runs-intro")
 
 
@@ -25,7 +27,9 @@ def answer(sheet: Sheet) -> str:
     if not ranked:
         return f"No {sheet.kind} has ended well with a {sheet.metric} yet."
     best = ranked[0]
-    choices = ", ".join(f"{a.key}={in_words(best.choices[a.key])}" for a in sheet.axes if a.key in best.choices)
+    keys = [axis.key for axis in sheet.axes if axis.key in best.choices]
+    choices = ", ".join(f"{key}={in_words(best.choices[key])}" for key in keys[:MOST_CHOICES])
+    choices += ", ..." if len(keys) > MOST_CHOICES else ""
     return f"Best {sheet.metric}: {sheet.value(best):.3f}, {sheet.kind} {best.name}{f' ({choices})' if choices else ''}."
 
 

@@ -43,7 +43,7 @@ def _legend() -> str:
 
 def _figure(sheet: Sheet) -> str:
     marks, shown = Marks(sheet), sheet.axes[:MOST_AXES]
-    with drawn(max(7.2, 1.5 * (len(shown) + 1)), 4.4) as figure:
+    with drawn(max(11.4, 1.4 * (len(shown) + 1)), 4.6) as figure:
         axes = figure.subplots()
         axes.set_axis_off()
         axes.set(xlim=(-0.35, len(shown) + 0.35), ylim=(NOWHERE - 0.08, 1.16))
@@ -60,10 +60,11 @@ def _axis(axes: Axes, place: int, title: str, ticks: list[tuple[float, str]], ga
     axes.plot([place, place], [0, 1], color=AXIS, lw=1.2, zorder=1)
     head, dot, tail = title.rpartition(".")
     axes.text(place, 1.07, f"{head}{dot}\n{tail}" if head else tail, ha="center", va="center", parse_math=False)
+    side = -1 if place == 0 else 1  # where no lines are
     for where, words in [*ticks, *([(NOWHERE, "\u2013")] if gaps else [])]:
         axes.text(
-            place + 0.035, where, words, va="center", fontsize=8.5, color=LABEL, zorder=5, parse_math=False,
-            bbox={"facecolor": CARD, "alpha": 0.72, "edgecolor": "none", "pad": 0.8},
+            place + side * 0.03, where, words, va="center", ha="left" if side > 0 else "right", fontsize=9, color=LABEL,
+            zorder=5, parse_math=False, bbox={"facecolor": CARD, "alpha": 0.72, "edgecolor": "none", "pad": 0.8},
         )  # fmt: skip
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from xrayexp.tracking.page.runs import curves, importance, intro, parallel, savings, slices, table, tradeoff
+from xrayexp.tracking.page.runs import curves, history, importance, intro, parallel, savings, slices, table, tradeoff
 from xrayexp.tracking.sheet import Sheet
 
-SECTIONS = (intro, table, parallel, importance, slices, tradeoff, savings)
+SECTIONS = (intro, table, parallel, importance, slices, tradeoff, history, savings)
 
 
 def sections_of(sheet: Sheet, with_curves: bool) -> str:

@@ -17,11 +17,17 @@ STYLE = f"""
 .narrowing label {{ white-space: nowrap; font-size: 14px; }}
 .narrowing output {{ color: var(--quiet); font-size: 13px; }}
 .figures {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(min(330px, 100%), 1fr)); gap: 12px 22px; }}
+.figures svg {{ width: 100%; }}
 .figures p {{ font-size: 13px; }}
-.wide svg {{ max-width: none; }}
+.wide svg {{ width: 100%; min-width: 780px; max-width: none; }}
+.scroll:has(> #runs) {{ max-height: 31rem; overflow: auto; }}
+#runs th {{ position: sticky; top: 0; background: var(--card); z-index: 1; }}
+#runs th:first-child {{ z-index: 2; }}
 .legend i.of {{ display: inline-block; width: 11px; height: 11px; border-radius: 50%; margin-right: 5px; }}
 .legend i.bar {{ display: inline-block; width: 22px; height: 8px; margin-right: 0; }}
 td.short, td.name.short {{ min-width: 0; white-space: nowrap; }}
+td.why {{ min-width: 240px; }}
+td.bars {{ width: 45%; min-width: 120px; }}
 td.name label {{ cursor: pointer; }}
 td.name input {{ margin: 0 6px 0 0; vertical-align: -1px; }}
 tr.lit td, tr.pinned td {{ background: var(--faint); }}

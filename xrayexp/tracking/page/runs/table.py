@@ -35,18 +35,15 @@ def section_of(sheet: Sheet) -> str:
     ordered = sheet.ordered()
     lines = [_line(sheet, row, facts) for row in ordered]
     attributes = [{"data-mark": marks.of(row), "data-kind": row.state} for row in ordered]
-    return section(_title(sheet), WORDS + _narrowing(sheet) + grid("runs", heads, lines, attributes), "runs-table")
-
-
-def _title(sheet: Sheet) -> str:
-    return f"{sheet.kind.capitalize()}s"
+    title = "Trials" if sheet.kind == "trial" else "Runs and their choices"
+    return section(title, WORDS + _narrowing(sheet) + grid("runs", heads, lines, attributes), "runs-table")
 
 
 def _line(sheet: Sheet, row: Row, facts: list[str]) -> list[Cell]:
     box = f'<label><input type="checkbox" disabled aria-label="keep {escape(row.name)} lit">{escape(row.name)}</label>'
     key: float | str = float(row.name) if sheet.kind == "trial" else row.name
     partial = "" if row.ended_well or not row.values else " unclear"
-    reason = [Cell(row.reason, row.reason or None, "long")] if any(one.reason for one in sheet.rows) else []
+    reason = [Cell(row.reason, row.reason or None, "why")] if any(one.reason for one in sheet.rows) else []
     return [
         Cell(Raw(box), key, "name short" if sheet.kind == "trial" else "name"),
         *(_choice(axis, row) for axis in sheet.axes),
@@ -71,11 +68,11 @@ def _value(value: float, partial: str) -> Cell:
 
 
 def _state(row: Row) -> str:
-    return row.state.replace("_", " ") + ("" if row.feasible or row.state == "infeasible" else ", too large")
+    return row.state.replace("_", " ") + (", but not feasible" if row.ended_well and not row.feasible else "")
 
 
 def _narrowing(sheet: Sheet) -> str:
-    counts = Counter(row.state for row in sheet.rows)
+    counts = Counter(row.state for row in sheet.ordered())
     boxes = "".join(
         f'<label hidden><input type="checkbox" class="kind" data-of="runs" value="{escape(state)}" checked> '
         f"{escape(state.replace('_', ' '))} {count:,}</label>"

@@ -1,8 +1,9 @@
-"""What a better metric costs: memory and time, with the Pareto front."""
+"""What a better metric costs: memory, time and further objectives, with the Pareto front."""
 
 from __future__ import annotations
 
 import math
+import re
 from html import escape
 
 from xrayexp.drawing import LABEL, RED, drawn
@@ -10,14 +11,15 @@ from xrayexp.tracking.page.runs.marks import Marks, metric_scale, with_score
 from xrayexp.tracking.sheet import MEMORY, SECONDS, Row, Sheet
 from xrayexp.webpage import section
 
-COSTS = {MEMORY: ("peak memory (GiB)", ".2f", "GiB"), SECONDS: ("training (seconds)", ",.0f", "s")}
+COSTS = {MEMORY: ("peak memory (GiB)", ".2f", " GiB"), SECONDS: ("training (seconds)", ",.0f", " s")}
 LEAST_ROWS = 2
 
 
 def section_of(sheet: Sheet) -> str:
     """A figure for each cost that is known, and the front in words."""
     marks = Marks(sheet)
-    figures = "".join(f"<div>{found}</div>" for cost in COSTS if (found := _of_cost(marks, cost)))
+    costs = [*COSTS, *(name for name in list(sheet.objectives)[1:] if name not in COSTS)]
+    figures = "".join(f"<div>{found}</div>" for cost in costs if (found := _of_cost(marks, cost)))
     if not figures:
         return ""
     words = (
@@ -34,22 +36,20 @@ def _of_cost(marks: Marks, cost: str) -> str:
     rows = [row for row in with_score(sheet) if not math.isnan(row.fact(cost))]
     if len(rows) < LEAST_ROWS:
         return ""
-    title, form, unit = COSTS[cost]
+    title, form, unit = COSTS.get(cost, (cost, ".3f", ""))
     front = sheet.front(cost)
-    steps = ", ".join(
-        f"{row.name} ({format(row.fact(cost), form)} {unit}, {sheet.value(row):.3f})" for row in front
-    )
+    steps = ", ".join(f"{row.name} ({format(row.fact(cost), form)}{unit}, {sheet.value(row):.3f})" for row in front)
     return f'{_figure(marks, cost, rows, front, title)}<p class="quiet">On the front: {escape(steps) or "none"}.</p>'
 
 
 def _figure(marks: Marks, cost: str, rows: list[Row], front: list[Row], title: str) -> str:
     sheet = marks.sheet
-    with drawn(4.6, 3.2) as figure:
+    with drawn(5.6, 3.6) as figure:
         axes = figure.subplots()
         metric_scale(axes, sheet, rows)
         if front:
             # A step: up to the next one's cost the metric of the last one is the best.
-            most = max(row.fact(cost) for row in rows)
+            most = (min if sheet.objectives.get(cost) == "maximize" else max)(row.fact(cost) for row in rows)
             places = [*(row.fact(cost) for row in front), most]
             values = [*map(sheet.value, front), sheet.value(front[-1])]
             axes.plot(places, values, color=LABEL, lw=1.2, drawstyle="steps-post", zorder=1)
@@ -59,5 +59,5 @@ def _figure(marks: Marks, cost: str, rows: list[Row], front: list[Row], title: s
         if cost == MEMORY and len(budgets) == 1:
             axes.axvline(*budgets, color=RED, lw=1, ls=":")
             axes.set_title("dotted: the budget", fontsize=9)
-        axes.set_xlabel(title)
-        return marks.svg(figure, f"runs-{cost.replace('_', '-')}", f"{sheet.metric} by {title}, with the Pareto front")
+        axes.set_xlabel(title, parse_math=False)
+        return marks.svg(figure, f"runs-{re.sub(r'[^a-z]+', '-', cost)}", f"{sheet.metric} by {title}, with the Pareto front")
