@@ -107,7 +107,7 @@ def _write_job(folder: Path, cfg: DictConfig, curve: list[tuple[int, float]]) ->
     run = RunFolder(folder)
     content: Any = OmegaConf.to_container(cfg, resolve=True)
     run.write_config(content)
-    run.record_file.write_text(json.dumps({"state": "finished", "starts": [{"started": "2026-01-01T00:00:00+00:00"}]}))
+    run.record_file.write_text(json.dumps({"overrides": None, "state": "finished", "starts": []}))
     run.log_file.parent.mkdir()
     lines = "".join(f"{step},{1 / step},{value}\n" for step, value in curve)
     run.log_file.write_text(f"step,train/loss,{METRIC}\n{lines}")

@@ -125,9 +125,7 @@ def _trials(
     return trials
 
 
-def _shares(
-    trials: Sequence[FrozenTrial], names: list[str], direction: Direction, quantile: float
-) -> dict[str, float]:
+def _shares(trials: Sequence[FrozenTrial], names: list[str], direction: Direction, quantile: float) -> dict[str, float]:
     """By name, of 1 in all, the largest first; all the same where nothing stands out."""
     import optuna
     from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances

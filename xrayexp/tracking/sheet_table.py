@@ -36,7 +36,9 @@ def sheet_table(sheet: Sheet) -> RenderableType:
     for row in ordered[:SHOWN]:
         choices = (Text(_words(row, axis.key)) for axis in axes)
         values = (_number(row.values.get(name, math.nan)) for name in sheet.objectives)
-        shown.add_row(Text(row.name), *choices, *values, row.state.replace("_", " "), *map(_number, map(row.fact, costs)))
+        shown.add_row(
+            Text(row.name), *choices, *values, row.state.replace("_", " "), *map(_number, map(row.fact, costs))
+        )
     more = [f"{len(ordered) - SHOWN} more on the page"] if len(ordered) > SHOWN else []
     warnings = [Text(f"warning: {one}", style="yellow") for one in (*sheet.warnings, *optimism(sheet))]
     about = [Text(one) for one in sheet.about]

@@ -117,8 +117,7 @@ def grid(
     titles = "".join(_head(head) for head in heads)
     given = attributes or [{}] * len(rows)
     lines = "".join(
-        f"<tr{_attributes(some)}>{''.join(map(_cell, row))}</tr>"
-        for row, some in zip(rows, given, strict=True)
+        f"<tr{_attributes(some)}>{''.join(map(_cell, row))}</tr>" for row, some in zip(rows, given, strict=True)
     )
     narrowed = filter_box(name, "filter rows") if len(rows) >= FILTERED_FROM and not attributes else ""
     return (

@@ -30,7 +30,9 @@ def answer(sheet: Sheet) -> str:
     keys = [axis.key for axis in sheet.axes if axis.key in best.choices]
     choices = ", ".join(f"{key}={in_words(best.choices[key])}" for key in keys[:MOST_CHOICES])
     choices += ", ..." if len(keys) > MOST_CHOICES else ""
-    return f"Best {sheet.metric}: {sheet.value(best):.3f}, {sheet.kind} {best.name}{f' ({choices})' if choices else ''}."
+    return (
+        f"Best {sheet.metric}: {sheet.value(best):.3f}, {sheet.kind} {best.name}{f' ({choices})' if choices else ''}."
+    )
 
 
 def optimism(sheet: Sheet) -> list[str]:

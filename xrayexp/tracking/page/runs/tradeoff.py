@@ -60,4 +60,6 @@ def _figure(marks: Marks, cost: str, rows: list[Row], front: list[Row], title: s
             axes.axvline(*budgets, color=RED, lw=1, ls=":")
             axes.set_title("dotted: the budget", fontsize=9)
         axes.set_xlabel(title, parse_math=False)
-        return marks.svg(figure, f"runs-{re.sub(r'[^a-z]+', '-', cost)}", f"{sheet.metric} by {title}, with the Pareto front")
+        return marks.svg(
+            figure, f"runs-{re.sub(r'[^a-z]+', '-', cost)}", f"{sheet.metric} by {title}, with the Pareto front"
+        )
