@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -86,7 +87,7 @@ def test_every_trial_has_its_mark_in_every_figure(sheet: Sheet, page: str) -> No
         r.name for r in sheet.rows if r.name in scored and "adapter.r" in r.choices
     }
     assert found[f"{METRIC} of every trial by optimiser step"] == {row.name for row in sheet.rows if row.curve}
-    assert page.count("<title>trial 3: ") == sum("3" in marks for marks in found.values())
+    assert page.count("<title>trial 3: ") == sum("3" in some for some in found.values())
 
 
 def test_the_command_needs_no_predictions(sweep: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -153,10 +154,9 @@ def test_young_sweeps_and_several_objectives(sweep: Path, tmp_path: Path) -> Non
     assert young is not None
     assert headings(comparison_page(None, young)) == ["In short", "Trials", "What the constraint and the pruner saved"]
     assert "No trial has ended well" in comparison_page(None, young)
-    complete = found.in_state("complete")[:8]
-    for index, trial in enumerate(complete):
-        dict.__setitem__(trial.values, "speed", float(index % 4))  # type: ignore[arg-type]
-    write_trials(tmp_path / "many", complete)
+    complete = enumerate(found.in_state("complete")[:8])
+    several = [replace(trial, values={**trial.values, "speed": float(index % 4)}) for index, trial in complete]
+    write_trials(tmp_path / "many", several)
     many = compared(tmp_path / "many", out=tmp_path / "out").sheet
     assert many is not None
     text = comparison_page(None, many)

@@ -98,7 +98,8 @@ def assumed_distributions(params: Sequence[Mapping[str, Any]]) -> list[dict[str,
 def _assessed(distributions: Sequence[Mapping[str, str]]) -> tuple[list[str], list[str]]:
     """The parameters of which at least two trials were drawn in each way, or had none; and the others."""
     names = dict.fromkeys(name for one in distributions for name in one)
-    assessed, left_out = [], []
+    assessed: list[str] = []
+    left_out: list[str] = []
     for name in names:
         ways = [one.get(name) for one in distributions]
         (assessed if all(ways.count(way) >= 2 for way in set(ways)) else left_out).append(name)

@@ -84,7 +84,7 @@ class Sheet:
     objectives: Mapping[str, Direction]
     rows: tuple[Row, ...]
     axes: tuple[Axis, ...]
-    importance: Importance = Importance()
+    importance: Importance = field(default_factory=Importance)
     about: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     savings: Savings | None = None

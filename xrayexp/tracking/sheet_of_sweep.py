@@ -47,8 +47,7 @@ def sheet_of_sweep(sweep: SweepResults) -> Sheet:
 
 def config_key(name: str) -> str:
     """The config key of a parameter's name in the study: "adapter.r" of "adapter=lora/adapter.r"."""
-    choice, equals, rest = name.rpartition("=")
-    return rest.partition("/")[2] if equals else name
+    return name.rpartition("=")[2].partition("/")[2] if "=" in name else name
 
 
 def readable(name: str) -> str:

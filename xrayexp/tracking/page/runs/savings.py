@@ -40,8 +40,8 @@ def sentences(found: Savings) -> Iterator[str]:
         yield f"{_trials(found.out_of_memory).capitalize()} ran out of memory: the constraint did not foresee that."
     saved = (found.infeasible_seconds or 0.0) + (found.pruned_seconds or 0.0)
     if saved and found.spent_seconds:
-        share = saved / (saved + found.spent_seconds)
-        yield f"In all {share:.0%} of the {saved + found.spent_seconds:,.0f} s that training all of it would have taken."
+        all_of_it = saved + found.spent_seconds
+        yield f"In all {saved / all_of_it:.0%} of the {all_of_it:,.0f} s that training all of it would have taken."
 
 
 def _trials(count: int) -> str:

@@ -44,8 +44,8 @@ def _figure(marks: Marks, axis: Axis, rows: list[Row], index: int) -> str:
         axes.set_xlim(-EDGE, 1 + EDGE)
         places, words = zip(*axis.ticks(), strict=True)
         crowded = sum(map(len, words)) > 34
-        turned = {"rotation": 25, "ha": "right"} if crowded else {}
-        axes.set_xticks(places, words, parse_math=False, **turned)
+        turn, side = (25, "right") if crowded else (0, "center")
+        axes.set_xticks(places, words, parse_math=False, rotation=turn, ha=side)
         axes.set_xlabel(axis.key, parse_math=False)
         metric_scale(axes, marks.sheet, rows)
         return marks.svg(figure, f"runs-slice-{index}", f"{marks.sheet.metric} by {axis.key}")

@@ -6,7 +6,8 @@ import math
 from collections import Counter
 from html import escape
 
-from xrayexp.tracking.axis import Axis, is_number
+from xrayexp.search.importance import is_number
+from xrayexp.tracking.axis import Axis
 from xrayexp.tracking.choices import in_words
 from xrayexp.tracking.page.runs.marks import Marks
 from xrayexp.tracking.page.tables import Cell, Head, filter_box, grid, number
