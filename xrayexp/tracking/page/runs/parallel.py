@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 MOST_AXES = 10
-LEAST_ROWS = 3
+LEAST_ROWS, MANY_ROWS = 3, 80
 NOWHERE = -0.16  # where a line passes an axis that its run has no value on
 
 
@@ -77,8 +77,9 @@ def _line(axes: Axes, marks: Marks, row: Row) -> None:
     places.append(NOWHERE if math.isnan(value) else _metric_place(sheet, value))
     hue = marks.fifth(row)
     ranked = hue != GREY
+    width = 1.7 if len(sheet.rows) < MANY_ROWS else 1.0
     axes.plot(
-        range(len(places)), places, "-" if ranked else "--", color=hue, lw=1.7 if ranked else 1.0,
+        range(len(places)), places, "-" if ranked else "--", color=hue, lw=width if ranked else 0.8,
         alpha=0.85 if ranked else 0.55, zorder=3 if ranked else 2, gid=marks.of(row),
     )  # fmt: skip
 
