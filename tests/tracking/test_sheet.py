@@ -9,10 +9,9 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from omegaconf import DictConfig
 
 from tests.conftest import Compose
-from tests.tracking.sweep_folders import BUDGET, METRIC, write_sweep
+from tests.tracking.sweep_folders import BUDGET, METRIC
 from xrayexp.search.results import Direction, SweepResults, TrialRecord, read_sweep
 from xrayexp.tracking.evaluated import runs_at
 from xrayexp.tracking.run_folder import RunFolder
@@ -23,13 +22,8 @@ from xrayexp.tracking.sheet_of_sweep import config_key, readable, sheet_of_sweep
 
 
 @pytest.fixture(scope="module")
-def cfg(compose: Compose) -> DictConfig:
-    return compose()
-
-
-@pytest.fixture(scope="module")
-def sweep(cfg: DictConfig, tmp_path_factory: pytest.TempPathFactory) -> SweepResults:
-    return read_sweep(write_sweep(tmp_path_factory.mktemp("sweep"), cfg))
+def results(sweep: Path) -> SweepResults:
+    return read_sweep(sweep)
 
 
 def test_names_of_parameters() -> None:
@@ -42,8 +36,8 @@ def test_names_of_parameters() -> None:
         assert (config_key(name), readable(name)) == (key, words)
 
 
-def test_a_sweep_becomes_a_sheet(sweep: SweepResults) -> None:
-    sheet = sheet_of_sweep(sweep)
+def test_a_sweep_becomes_a_sheet(results: SweepResults) -> None:
+    sheet = sheet_of_sweep(results)
     by_key = {axis.key: axis for axis in sheet.axes}
     assert set(by_key) == {"adapter", "adapter.r", "optimizer.lr", "trainer.warmup"}, "by config key, not by branch"
     assert by_key["optimizer.lr"].log
@@ -51,23 +45,23 @@ def test_a_sweep_becomes_a_sheet(sweep: SweepResults) -> None:
     assert not by_key["trainer.warmup"].gaps
     assert sheet.family is by_key["adapter"]
     assert sheet.branching == ("adapter",)
-    best = sweep.best()
+    best = results.best()
     assert best is not None
     assert sheet.ranked()[0].name == str(best.number)
     assert {row.state for row in sheet.rows} > {"complete", "infeasible", "pruned"}
     assert all(row.ended_well for row in sheet.ranked())
     row = sheet.rows[best.number]
-    assert row.path == str(sweep.folder / "trials" / str(best.number))
+    assert row.path == str(results.folder / "trials" / str(best.number))
     assert [step for step, _ in row.curve] == [20, 40, 60, 80, 100]
     assert row.facts[MEMORY] <= BUDGET
     assert sheet.about[0].startswith("24 trials (")
     assert sheet.about[0].endswith("30 are to end complete, pruned or infeasible.")
 
 
-def test_what_a_sweep_without_its_job_folders_says(sweep: SweepResults, tmp_path: Path) -> None:
+def test_what_a_sweep_without_its_job_folders_says(results: SweepResults, tmp_path: Path) -> None:
     for file in ("sweep.json", "trials.json"):
-        shutil.copy(sweep.folder / file, tmp_path)
-    there, gone = sheet_of_sweep(sweep), sheet_of_sweep(read_sweep(tmp_path))
+        shutil.copy(results.folder / file, tmp_path)
+    there, gone = sheet_of_sweep(results), sheet_of_sweep(read_sweep(tmp_path))
     assert [row.values for row in gone.rows] == [row.values for row in there.rows]
     best = gone.ranked()[0]
     assert [step for step, _ in best.curve] == [20, 40, 60, 80, 100], "the pruner's reports"
@@ -126,11 +120,12 @@ def test_the_front_is_what_nothing_surpasses(points: list[tuple[int, int, bool, 
         assert sign * sheet.value(ranked[0]) == max(value for value, _ in allowed)
 
 
-def test_runs_become_a_sheet(sweep: SweepResults, cfg: DictConfig, tmp_path: Path) -> None:
+def test_runs_become_a_sheet(results: SweepResults, compose: Compose, tmp_path: Path) -> None:
     """A finished one with its summary, a failed one, one whose run.json is gone, one that watched something else."""
+    config = compose()
     for number, name in enumerate(("finished", "failed", "unknown", "loss")):
-        shutil.copytree(next(Path(sweep.folder).glob("trials/*")), tmp_path / name)
-        content = cfg.copy()
+        shutil.copytree(next(Path(results.folder).glob("trials/*")), tmp_path / name)
+        content = config.copy()
         content.seed = number
         if name == "loss":
             content.trainer.monitor = "val/exact_match"

@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import re
 import shutil
+from contextlib import redirect_stdout
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 
 import pytest
@@ -14,13 +16,13 @@ from omegaconf import DictConfig
 from tests.conftest import Compose
 from tests.tracking.browser import assert_stands_alone, browse, needs_browser
 from tests.tracking.page_runs import phantoms, write_run
-from tests.tracking.sweep_folders import METRIC, write_sweep
+from tests.tracking.sweep_folders import METRIC
 from xrayexp.cli import main
 from xrayexp.compare import Compared, CompareRequest, compare
 from xrayexp.errors import DataError
 from xrayexp.search.results import read_sweep, write_json, write_trials
-from xrayexp.tracking.page.comparison_page import comparison_page
 from xrayexp.tracking.sheet import Sheet
+from xrayexp.tracking.sheet_of_sweep import sheet_of_sweep
 
 TITLES = (
     "In short", "Trials", "Parallel coordinates", "Importance", "Slices", "Metric against cost", "History",
@@ -30,28 +32,31 @@ TITLES = (
 
 @pytest.fixture(scope="module")
 def cfg(compose: Compose) -> DictConfig:
-    return compose("data.source.patients=30")
+    return compose("data.source.patients=12")
 
 
 @pytest.fixture(scope="module")
-def sweep(cfg: DictConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_sweep(tmp_path_factory.mktemp("sweep") / "rank", cfg)
+def sheet(sweep: Path) -> Sheet:
+    return sheet_of_sweep(read_sweep(sweep))
 
 
 @pytest.fixture(scope="module")
-def sheet(sweep: Path, tmp_path_factory: pytest.TempPathFactory) -> Sheet:
-    found = compared(sweep, out=tmp_path_factory.mktemp("out")).sheet
-    assert found is not None
-    return found
+def made(sweep: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the command writes of the sweep, and what it prints, in shown.txt."""
+    folder = tmp_path_factory.mktemp("made")
+    with redirect_stdout(StringIO()) as shown:
+        assert main(["compare", str(sweep), "--out", str(folder)]) == 0
+    (folder / "shown.txt").write_text(shown.getvalue())
+    return folder
 
 
 @pytest.fixture(scope="module")
-def page(sheet: Sheet) -> str:
-    return comparison_page(None, sheet)
+def page(made: Path) -> str:
+    return (made / "comparison.html").read_text(encoding="utf-8")
 
 
 def compared(*places: Path, out: Path) -> Compared:
-    return compare(CompareRequest(tuple(map(str, places)), out, resamples=100, draws=200))
+    return compare(CompareRequest(tuple(map(str, places)), out, resamples=20, draws=20, examples=0))
 
 
 def headings(text: str) -> list[str]:
@@ -90,19 +95,18 @@ def test_every_trial_has_its_mark_in_every_figure(sheet: Sheet, page: str) -> No
     assert page.count("<title>trial 3: ") == sum("3" in some for some in found.values())
 
 
-def test_the_command_needs_no_predictions(sweep: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["compare", str(sweep), "--out", str(tmp_path)]) == 0
-    shown = " ".join(capsys.readouterr().out.split())
+def test_the_command_needs_no_predictions(sweep: Path, made: Path) -> None:
+    shown = " ".join((made / "shown.txt").read_text().split())
     best = read_sweep(sweep).best()
     assert best is not None
     assert f"Best {METRIC}: {best.values[METRIC]:.3f}, trial {best.number}" in shown
     assert f"python evaluate.py run={sweep / best.folder}" in shown
     assert "without a launch" in shown
-    rows = list(csv.DictReader((tmp_path / "runs.csv").open(newline="")))
+    rows = list(csv.DictReader((made / "runs.csv").open(newline="")))
     assert len(rows) == 24
     assert (rows[0]["trial"], rows[0]["adapter"]) == (str(best.number), best.params["adapter"])
     assert float(rows[0][METRIC]) == best.values[METRIC]
-    assert not (tmp_path / "differences.csv").exists()
+    assert not (made / "differences.csv").exists()
 
 
 def test_trials_with_predictions_stand_beside_each_other_too(sweep: Path, cfg: DictConfig, tmp_path: Path) -> None:
@@ -150,16 +154,16 @@ def test_young_sweeps_and_several_objectives(sweep: Path, tmp_path: Path) -> Non
         compared(tmp_path / "young", out=tmp_path / "out")
     infeasible = found.in_state("infeasible")[:1]
     write_trials(tmp_path / "young", infeasible)
-    young = compared(tmp_path / "young", out=tmp_path / "out").sheet
-    assert young is not None
-    assert headings(comparison_page(None, young)) == ["In short", "Trials", "What the constraint and the pruner saved"]
-    assert "No trial has ended well" in comparison_page(None, young)
+    compared(tmp_path / "young", out=tmp_path / "out")
+    young = (tmp_path / "out" / "comparison.html").read_text(encoding="utf-8")
+    assert headings(young) == ["In short", "Trials", "What the constraint and the pruner saved"]
+    assert "No trial has ended well" in young
     complete = enumerate(found.in_state("complete")[:8])
     several = [replace(trial, values={**trial.values, "speed": float(index % 4)}) for index, trial in complete]
     write_trials(tmp_path / "many", several)
     many = compared(tmp_path / "many", out=tmp_path / "out").sheet
     assert many is not None
-    text = comparison_page(None, many)
+    text = (tmp_path / "out" / "comparison.html").read_text(encoding="utf-8")
     assert f"{METRIC} by speed, with the Pareto front" in text
     assert "Importance needs at least 10" in text
     assert {int(row.name) for row in many.front("speed")} == {
