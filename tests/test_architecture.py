@@ -27,7 +27,7 @@ ARROWS: dict[str, set[str]] = {
     "training": {"data", "models", "adapters", "metrics", "tracking.examples"},
     "memory": {"models", "adapters", "training.loss"},
     "search": set(),
-    "tracking": {"metrics", "search.results"},
+    "tracking": {"metrics", "search.importance", "search.results"},
     "cli": {
         "compare",
         "data.audit.terminal",

@@ -1,4 +1,4 @@
-"""`xrayexp compare`: runs on the same images, as a table, as CSV and as one page."""
+"""`xrayexp compare`: runs on the same images, many runs or a sweep by their folders, as tables and as one page."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import difflib
 import logging
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from xrayexp.data.report import Report
@@ -23,14 +23,19 @@ from xrayexp.metrics.samples import ScoredReport
 from xrayexp.pictures import pictures
 from xrayexp.replacing import replaced
 from xrayexp.resume import CHANGEABLE
+from xrayexp.search.results import is_sweep, read_sweep
 from xrayexp.tracking.choices import data_choices, differing_choices
-from xrayexp.tracking.evaluated import Evaluated, find_evaluated
+from xrayexp.tracking.evaluated import Evaluated, evaluate_command, find_evaluated, runs_at
 from xrayexp.tracking.page.comparison_page import write_comparison_page
 from xrayexp.tracking.page.examples import shown_examples
 from xrayexp.tracking.page.view import ShownRun, View
+from xrayexp.tracking.sheet import Sheet
+from xrayexp.tracking.sheet_of_runs import sheet_of_runs
+from xrayexp.tracking.sheet_of_sweep import sheet_of_sweep
+from xrayexp.tracking.sheet_table import sheet_csv
 
 log = logging.getLogger(__name__)
-PAGE = "comparison.html"
+PAGE, RUNS = "comparison.html", "runs.csv"
 
 
 @dataclass(frozen=True)
@@ -38,7 +43,7 @@ class CompareRequest:
     """What `xrayexp compare` is asked for.
 
     Attributes:
-        runs: folders of runs or of evaluations, folders with runs below, or patterns.
+        runs: folders of runs or of evaluations, folders with runs below, a sweep's folder, or patterns.
         out: folder of the page and the tables.
         split: whose predictions are compared.
         reference: name or folder of the run that the others stand beside; None for the first.
@@ -64,16 +69,64 @@ class CompareRequest:
     data_root: str | None = None
 
 
-def compare(request: CompareRequest) -> View:
-    """Compares runs, and writes comparison.html, differences.csv, classes.csv and changes.csv.
+@dataclass(frozen=True)
+class Compared:
+    """What was found; at least one of the two.
+
+    Attributes:
+        view: runs beside a reference, report by report; None where fewer than two have predictions.
+        sheet: the runs by their folders alone; None where these are fewer than two, and no sweep.
+    """
+
+    view: View | None
+    sheet: Sheet | None
+
+
+def compare(request: CompareRequest) -> Compared:
+    """Compares runs, and writes comparison.html, runs.csv, differences.csv, classes.csv and changes.csv.
 
     Raises:
         UserError: for whatever the user can fix: nothing to compare, no common image, an unknown metric.
     """
-    evaluated = _reference_first(find_evaluated(request.runs, request.split), request.reference)
-    if len(evaluated) < 2:
+    # Whoever names a reference or a value of the reports means the reports.
+    needed = request.reference is not None or bool(request.metric)
+    evaluated = _reference_first(find_evaluated(request.runs, request.split, needed), request.reference)
+    sheet = _sheet(request.runs)
+    if len(evaluated) < 2 and (needed or sheet is None):
         found = f", not {evaluated[0].name} alone" if evaluated else ""
         raise DataError(f"compare takes at least two runs{found}")
+    view = _beside_reference(evaluated, request) if len(evaluated) > 1 else None
+    if sheet is not None:
+        sheet = replace(sheet, about=(*sheet.about, *_unevaluated(sheet, view, evaluated, request.split)))
+        _write_csv(request.out / RUNS, *sheet_csv(sheet))
+    write_comparison_page(view, sheet, request.out / PAGE)
+    return Compared(view, sheet)
+
+
+def _sheet(places: Sequence[str]) -> Sheet | None:
+    if len(places) == 1 and is_sweep(Path(places[0])):
+        sweep = read_sweep(Path(places[0]))
+        if not sweep.trials:
+            raise DataError(f"{places[0]}: the sweep has no trial yet")
+        return sheet_of_sweep(sweep)
+    runs = runs_at(places)
+    return sheet_of_runs(runs) if len(runs) > 1 else None
+
+
+def _unevaluated(sheet: Sheet, view: View | None, evaluated: Sequence[Evaluated], split: str) -> Iterator[str]:
+    """How the reports of the best runs come to stand beside each other, too."""
+    there = {one.run.path.resolve() for one in evaluated if one.run is not None}
+    best = next((row for row in sheet.ranked() if row.path and Path(row.path).resolve() not in there), None)
+    if best is None or (view is not None and sheet.kind == "trial"):
+        return
+    lacking = "Some runs have no" if view is not None else "Only one run has" if evaluated else "No run has"
+    yield (
+        f"{lacking} predictions on the {split} split, without which reports are not compared. Of the best ones, "
+        f"{sheet.kind} {best.name} first: {evaluate_command(Path(best.path), split)}"
+    )
+
+
+def _beside_reference(evaluated: Sequence[Evaluated], request: CompareRequest) -> View:
     metrics = _metrics(request.metrics, request.metric)
     log.info("comparing %d runs with %s", len(evaluated) - 1, evaluated[0].name)
     paired = pair({one.name: read_predictions(one.predictions) for one in evaluated})
@@ -86,10 +139,8 @@ def compare(request: CompareRequest) -> View:
         draws=request.draws,
         seed=request.seed,
     )
-    view = _view(evaluated, paired, comparison, request)
-    write_comparison_page(view, request.out / PAGE)
     _write_tables(comparison, request.out)
-    return view
+    return _view(evaluated, paired, comparison, request)
 
 
 def _metrics(option: str, names: Sequence[str]) -> tuple[Metric, ...]:

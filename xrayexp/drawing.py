@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from html import escape
 from io import StringIO
@@ -41,7 +41,13 @@ def drawn(width: float, height: float) -> Iterator[Figure]:
         yield Figure(figsize=(width, height), layout="constrained")
 
 
-def svg(figure: Figure, name: str, title: str = "", variables: dict[str, str] | None = None) -> str:
+def svg(
+    figure: Figure,
+    name: str,
+    title: str = "",
+    variables: Mapping[str, str] | None = None,
+    marks: Mapping[str, str] | None = None,
+) -> str:
     """The figure's <svg> element. HTML needs none of the addresses by which XML names its namespaces.
 
     Args:
@@ -49,6 +55,7 @@ def svg(figure: Figure, name: str, title: str = "", variables: dict[str, str] | 
         name: unique in the page.
         title: what it shows, for those who do not see it.
         variables: colour of the figure to CSS variable of the page, beside `VARIABLES`.
+        marks: by gid of artists, which scripts find as `data-mark`: what is said when the mouse rests on them.
     """
     import matplotlib as mpl
 
@@ -58,9 +65,12 @@ def svg(figure: Figure, name: str, title: str = "", variables: dict[str, str] | 
         figure.savefig(text, format="svg", metadata=nothing, transparent=True)
     drawing = text.getvalue()
     drawing = re.sub(r'\s+xmlns(:\w+)?="[^"]*"', "", drawing[drawing.index("<svg") :])
+    for mark, words in (marks or {}).items():
+        marked = f'<g data-mark="{escape(mark)}"><title>{escape(words)}</title>'
+        drawing = drawing.replace(f'<g id="{escape(mark)}">', marked)
     used = set(re.findall(r"#([\w-]+)", drawing))
     # Matplotlib calls the first axes of every figure axes_1; a page may have a name once.
     drawing = re.sub(r'\s+id="([^"]*)"', lambda found: found[0] if found[1] in used else "", drawing)
-    for colour, variable in (VARIABLES | (variables or {})).items():
+    for colour, variable in {**VARIABLES, **(variables or {})}.items():
         drawing = drawing.replace(colour, f"var({variable}, {colour})")
     return drawing.replace("<svg", f'<svg role="img" aria-label="{escape(title or name)}"', 1)

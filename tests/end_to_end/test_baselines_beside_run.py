@@ -115,7 +115,9 @@ def test_a_baseline_is_compared_like_a_checkpoint(run: Path, table: BaselineTabl
     found = compare(
         CompareRequest([str(run / "evaluation" / "test_majority"), str(run)], tmp_path, resamples=20, draws=20)
     )
-    assert [one.checkpoint for one in found.runs] == ["majority", "best"]
+    assert found.view is not None
+    assert [one.checkpoint for one in found.view.runs] == ["majority", "best"]
+    assert found.sheet is None, "it is one run"
 
 
 def test_a_baseline_needs_a_run(compose: Compose, tmp_path: Path) -> None:

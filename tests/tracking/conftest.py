@@ -19,6 +19,9 @@ import torch
 from lightning.pytorch.loggers import Logger
 from torch.utils.data import DataLoader
 
+from tests.conftest import Compose
+from tests.tracking.sweep_folders import write_sweep
+
 
 @pytest.fixture
 def names_host() -> Callable[[bytes], bool]:
@@ -50,6 +53,12 @@ class Module(L.LightningModule):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+@pytest.fixture(scope="session")
+def sweep(compose: Compose, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a sweep of 24 trials that never ran; not to be changed."""
+    return write_sweep(tmp_path_factory.mktemp("sweep") / "rank", compose())
 
 
 Fit = Callable[..., L.Trainer]

@@ -30,7 +30,8 @@ def write_run(folder: Path, cfg: DictConfig, examples: Sequence[Example], error:
     run = RunFolder(folder)
     content: Any = OmegaConf.to_container(cfg, resolve=True)
     run.write_config(content | choices)
-    run.record_file.write_text(json.dumps({"overrides": None}))
+    started = {"started": "2026-01-31T12:00:00+00:00"}
+    run.record_file.write_text(json.dumps({"overrides": None, "state": "finished", "starts": [started]}))
     run.log_file.parent.mkdir()
     run.log_file.write_text("step,train/loss,val/micro_f1\n10,1.5,\n10,,0.25\n20,0.5,\n20,,0.5\n")
     rng = np.random.default_rng(int(100 * error))

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import csv
-import json
 import re
 import shutil
-import subprocess
 from dataclasses import replace
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +13,8 @@ import pytest
 from omegaconf import DictConfig
 
 from tests.conftest import Compose
-from tests.tracking.page_runs import EVIL, phantoms, write_predictions, write_run
+from tests.tracking.browser import assert_stands_alone, browse, needs_browser
+from tests.tracking.page_runs import phantoms, write_predictions, write_run
 from xrayexp.cli import main
 from xrayexp.compare import CompareRequest, compare
 from xrayexp.errors import ConfigError, DataError
@@ -25,7 +23,6 @@ from xrayexp.tracking.choices import differing_choices
 from xrayexp.tracking.evaluated import find_evaluated
 from xrayexp.tracking.page.comparison_page import comparison_page
 from xrayexp.tracking.page.view import View
-from xrayexp.webpage import THUMBNAIL_BYTES
 
 
 @pytest.fixture(scope="module")
@@ -48,43 +45,18 @@ def runs(cfg: DictConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def view(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> View:
     """The good run as reference, beside the bad one; its files are in `view.folder`."""
-    return compare(request(runs / "good", runs / "bad", out=tmp_path_factory.mktemp("out")))
+    return view_of(request(runs / "good", runs / "bad", out=tmp_path_factory.mktemp("out")))
+
+
+def view_of(asked: CompareRequest) -> View:
+    """The part of the comparison that is about reports."""
+    view = compare(asked).view
+    assert view is not None
+    return view
 
 
 def request(*places: Path, out: Path, **options: object) -> CompareRequest:
     return CompareRequest(tuple(map(str, places)), out, resamples=100, draws=200, **options)  # type: ignore[arg-type]
-
-
-class Elements(HTMLParser):
-    """Counts elements, and collects what points elsewhere."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.names: list[str] = []
-        self.targets: list[str] = []
-        self.ids: list[str] = []
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.names.append(tag)
-        self.targets += [
-            value or "" for name, value in attrs if name in ("src", "href", "xlink:href", "data", "action")
-        ]
-        self.ids += [value or "" for name, value in attrs if name == "id"]
-
-
-def assert_stands_alone(text: str) -> None:
-    """Nothing from elsewhere, no script but the page's own, every id once, small images."""
-    found = Elements(text)
-    images = re.findall(r"base64,([\w+/=]+)", text)
-    assert not re.search(r"https?:|//\w|@import|url\((?!#)", re.sub(r"base64,[\w+/=]+", "", text))
-    assert all(target.startswith(("#", "data:image/")) for target in found.targets)
-    assert found.names.count("script") == text.count("<script") == 1
-    assert len(found.ids) == len(set(found.ids))
-    assert images
-    assert all(len(image) * 3 / 4 <= THUMBNAIL_BYTES for image in images)
-    assert EVIL not in text
-    assert "&lt;script&gt;alert(1)" in text
 
 
 def test_the_page_needs_nothing_and_is_safe(view: View) -> None:
@@ -122,6 +94,8 @@ def test_tables_are_written(runs: Path, tmp_path: Path, capsys: pytest.CaptureFi
     assert "micro F1" in shown
     assert "over 1 tests" in shown
     tables = {file.stem: list(csv.DictReader(file.open(newline=""))) for file in tmp_path.glob("*.csv")}
+    facts = [(row["run"], row["seed"], row["val/micro_f1"]) for row in tables["runs"]]
+    assert facts == [("good", "0", "0.5"), ("bad", "7", "0.5")]
     [row] = tables["differences"]
     assert (row["reference"], row["run"], row["metric"], row["better"]) == ("good", "bad", "micro_f1", "higher")
     assert float(row["difference"]) == pytest.approx(float(row["value"]) - float(row["reference_value"]), abs=1e-5)
@@ -135,7 +109,7 @@ def test_a_folder_of_runs_a_pattern_and_a_reference(
     runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert [one.name for one in find_evaluated([str(runs)], "test")] == ["bad", "good", "half"]
-    found = compare(request(runs / "*", out=tmp_path, reference="half"))
+    found = view_of(request(runs / "*", out=tmp_path, reference="half"))
     assert [run.name for run in found.runs] == ["half", "bad", "good"]
     assert found.comparison.dropped["half"] == 0
     assert found.comparison.dropped["good"] == found.comparison.dropped["bad"] > 0
@@ -154,7 +128,7 @@ def test_another_checkpoint_of_the_same_run(runs: Path, tmp_path: Path) -> None:
     reports = [replace(r, confidence=dict.fromkeys(r.predicted.names, 0.875)) for r in reports if r.predicted]
     precision = np.mean([name in r.truth.names for r in reports if r.confidence for name in r.confidence])
     base = write_predictions(run / "evaluation" / "test_none", reports)
-    found = compare(request(base, run, out=tmp_path / "out"))
+    found = view_of(request(base, run, out=tmp_path / "out"))
     assert [(one.name, one.checkpoint) for one in found.runs] == [("run (none)", "none"), ("run", "best")]
     assert any("different checkpoints" in warning for warning in found.warnings)
     text = (tmp_path / "out" / "comparison.html").read_text(encoding="utf-8")
@@ -175,7 +149,7 @@ def test_evaluations_of_one_run_on_other_data_have_names(runs: Path, tmp_path: P
 def test_images_that_are_not_here(runs: Path, tmp_path: Path) -> None:
     """The page says so, and shows the rest."""
     shutil.copytree(runs / "good" / "evaluation" / "test", tmp_path / "alone")
-    found = compare(request(tmp_path / "alone", runs / "bad", out=tmp_path / "out", metric=["micro_f1"]))
+    found = view_of(request(tmp_path / "alone", runs / "bad", out=tmp_path / "out", metric=["micro_f1"]))
     assert all(picture.image is None for picture in found.pictures.values())
     assert "belong to no run" in (tmp_path / "out" / "comparison.html").read_text(encoding="utf-8")
 
@@ -196,7 +170,7 @@ def test_what_cannot_be_compared_is_one_sentence(runs: Path, tmp_path: Path, cfg
         compare(request(good, runs / "bad", out=tmp_path / "out", metric=["micro_f2"]))
     write_run(tmp_path / "untested", cfg, phantoms(cfg)[:1], 0.0).evaluation("test", "best").rename(tmp_path / "gone")
     with pytest.raises(DataError, match=r"no predictions on the test split: python evaluate.py run="):
-        compare(request(good, tmp_path / "untested", out=tmp_path / "out"))
+        compare(request(good, tmp_path / "untested", out=tmp_path / "out", metric=["micro_f1"]))
     assert not (tmp_path / "out").exists()
 
 
@@ -256,20 +230,10 @@ addEventListener("load", () => {
 """
 
 
-@pytest.mark.skipif(shutil.which("chromium") is None, reason="needs Chromium")
+@needs_browser
 def test_it_works_in_a_browser(view: View, tmp_path: Path) -> None:
     """At a phone's width: no error, no request, nothing wider than the screen; sorting and filtering work."""
-    page = tmp_path / "page.html"
-    page.write_text(comparison_page(view).replace("<head>", f"<head>{PROBE}", 1), encoding="utf-8")
-    options = (
-        "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
-        "--disable-component-update", "--disable-sync", f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom",
-        "--window-size=500,900",
-    )  # fmt: skip
-    done = subprocess.run(["chromium", *options, page.as_uri()], capture_output=True, text=True, timeout=120)
-    probe = re.search(r'<pre id="probe">(.*?)</pre>', done.stdout)
-    assert probe, done.stderr
-    found = json.loads(probe[1])
+    found = browse(comparison_page(view).replace("<head>", f"<head>{PROBE}", 1), tmp_path)
     assert found["error"] is None
     assert found["resources"] == 0
     assert not found["wide"]

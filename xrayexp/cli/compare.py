@@ -10,14 +10,14 @@ from xrayexp.cli.common import OUTPUTS, Commands, open_console, show_log, whole_
 
 def add(commands: Commands) -> None:
     """Adds the command."""
-    about = "runs on the same images: differences with intervals and tests, findings, the reports that turned"
+    about = "runs or a sweep: choices, costs and curves; on the same images differences with tests, reports that turned"
     parser = commands.add_parser(
         "compare",
         help=about,
         description=f"Compares {about}. Prints a table, writes CSV files and a page that opens without a network. "
-        "The first run is the reference; every other one stands beside it.",
+        "Of runs with predictions the first is the reference; every other one stands beside it.",
     )
-    what = "a run's folder, a folder with runs below, RUN/evaluation/SPLIT_CHECKPOINT, or a quoted pattern of these"
+    what = "folder of a run, of a sweep, with runs below, RUN/evaluation/SPLIT_CHECKPOINT, or a quoted pattern of these"
     parser.add_argument("runs", nargs="+", metavar="RUN", help=what)
     parser.add_argument("--out", type=Path, default=OUTPUTS / "comparison", help="default: outputs/comparison")
     parser.add_argument("--split", choices=("validation", "test"), default="test", help="default: test")
@@ -40,11 +40,15 @@ def _run(arguments: argparse.Namespace) -> int:
     """Prints the table."""
     from xrayexp.compare import PAGE, CompareRequest, compare
     from xrayexp.tracking.comparison_table import comparison_table
+    from xrayexp.tracking.sheet_table import sheet_table
 
     show_log("xrayexp.tracking.evaluated")
     options = {name: value for name, value in vars(arguments).items() if name != "command"}
-    view = compare(CompareRequest(**options))
+    found = compare(CompareRequest(**options))
     console = open_console()
-    console.print(comparison_table(view))
+    if found.sheet is not None:
+        console.print(sheet_table(found.sheet))
+    if found.view is not None:
+        console.print(comparison_table(found.view))
     console.print(f"page: {arguments.out / PAGE}", highlight=False, markup=False, soft_wrap=True)
     return 0

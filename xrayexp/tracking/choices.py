@@ -21,13 +21,21 @@ def differing_choices(configs: Mapping[str, Mapping[str, Any]]) -> dict[str, dic
     Returns:
         By key, such as "adapter.r": the value in each run, in words; "-" where a run does not have the key.
     """
+    return {
+        key: {run: in_words(values[run]) if run in values else "-" for run in configs}
+        for key, values in differing_values(configs).items()
+    }
+
+
+def differing_values(configs: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The same as they are: by key the value in each run that has it."""
     flat = {run: dict(_flat(public_config(config))) for run, config in configs.items()}
     known = {run: values for run, values in flat.items() if values}
     keys = dict.fromkeys(key for values in known.values() for key in values)
     return {
-        key: {run: values.get(key, "-") for run, values in flat.items()}
+        key: {run: values[key] for run, values in known.items() if key in values}
         for key in keys
-        if len({values.get(key) for values in known.values()}) > 1
+        if len({in_words(values[key]) if key in values else None for values in known.values()}) > 1
     }
 
 
@@ -36,15 +44,16 @@ def data_choices(choices: Mapping[str, Mapping[str, str]], places: Sequence[str]
     return [key for key in choices if key.startswith("data.") and not key.startswith(tuple(places))]
 
 
-def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+def in_words(value: Any) -> str:
+    """A value of a config, short."""
+    return "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for key, value in config.items():
         if key in _HINTS or (not prefix and key in _BESIDES):
             continue
         if isinstance(value, Mapping):
             yield from _flat(value, f"{prefix}{key}.")
         else:
-            yield prefix + str(key), _words(value)
-
-
-def _words(value: Any) -> str:
-    return "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+            yield prefix + str(key), value

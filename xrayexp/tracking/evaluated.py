@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import glob
 import json
 import logging
@@ -15,6 +14,8 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from xrayexp.errors import DataError
+from xrayexp.search.results import is_sweep
+from xrayexp.tracking.curves import logged_curves
 from xrayexp.tracking.listing import run_folders
 from xrayexp.tracking.run_folder import RunFolder
 
@@ -67,15 +68,7 @@ class Evaluated:
 
     def curves(self) -> dict[str, list[tuple[int, float]]]:
         """What the run logged by optimiser step, by name; empty where it logged to no file."""
-        if self.run is None or not self.run.log_file.exists():
-            return {}
-        found: dict[str, list[tuple[int, float]]] = {}
-        with self.run.log_file.open(encoding="utf-8", newline="") as file:
-            for row in csv.DictReader(file):
-                for name, value in row.items():
-                    if value and name != "step":
-                        found.setdefault(name, []).append((int(row["step"]), float(value)))
-        return found
+        return {} if self.run is None else logged_curves(self.run)
 
 
 def training_shares_of(folder: Path) -> dict[str, float] | None:
@@ -83,19 +76,24 @@ def training_shares_of(folder: Path) -> dict[str, float] | None:
     return _json(folder / METRICS).get("training_shares")
 
 
-def find_evaluated(places: Sequence[str], split: str) -> list[Evaluated]:
+def find_evaluated(places: Sequence[str], split: str, needed: bool = True) -> list[Evaluated]:
     """The evaluations that are asked for, in this order, each once.
 
     Args:
         places: of each a run's folder, a folder with runs below, an evaluation's folder, or a pattern of these.
         split: whose predictions are taken of a run.
+        needed: whether a run that is named must have predictions, and of the runs below a folder at least one.
 
     Raises:
-        DataError: there is nothing at a place, or a run that is named has no predictions on the split.
+        DataError: there is nothing at a place, or what is needed is missing.
     """
-    found = {folder.resolve(): folder for place in places for folder in _folders(place, split)}
+    found = {
+        folder.resolve(): folder
+        for place in _expanded(places)
+        for folder in _evaluations(place, split, needed)
+    }  # fmt: skip
     runs = {folder: run_of(folder) for folder in found.values()}
-    names = _names([run.path if run else folder for folder, run in runs.items()])
+    names = short_names([run.path if run else folder for folder, run in runs.items()])
     evaluated = []
     for (folder, run), name in zip(runs.items(), names, strict=True):
         checkpoint = "" if run is None else _checkpoint(folder)
@@ -111,42 +109,73 @@ def run_of(folder: Path) -> RunFolder | None:
     return RunFolder(folder.parent.parent) if above.config_file.exists() else None
 
 
-def _folders(place: str, split: str) -> Iterator[Path]:
-    """The evaluations at one place."""
-    path = Path(place)
-    if not path.exists() and glob.has_magic(place):
-        matches = sorted(glob.glob(place, recursive=True))  # noqa: PTH207 - of an absolute pattern, too
-        if not matches:
-            raise DataError(f"{place}: nothing matches")
-        for match in matches:
-            if Path(match).is_dir():
-                yield from _folders(match, split)
-        return
-    if not path.is_dir():
-        raise DataError(f"{place}: no such folder")
+def runs_at(places: Sequence[str]) -> list[RunFolder]:
+    """The runs that are asked for, evaluated or not, in this order, each once.
+
+    Args:
+        places: as in `find_evaluated`.
+
+    Raises:
+        DataError: there is nothing at a place.
+    """
+    found: dict[Path, RunFolder] = {}
+    for place in _expanded(places):
+        for run in _runs(place):
+            found.setdefault(run.path.resolve(), run)
+    return list(found.values())
+
+
+def _runs(path: Path) -> Iterator[RunFolder]:
     if (path / PREDICTIONS).exists():
-        yield path
+        run = run_of(path)
+        yield from [run] if run else []
     elif RunFolder(path).config_file.exists():
-        yield _evaluation(RunFolder(path), split)
+        yield RunFolder(path)
     else:
-        yield from _below(path, split)
+        yield from map(RunFolder, run_folders(path))
 
 
-def _evaluation(run: RunFolder, split: str) -> Path:
-    folder = run.evaluation(split, BEST)
-    if not (folder / PREDICTIONS).exists():
-        more = "" if split == "test" else f" split={split}"
-        raise DataError(f"{run.path} has no predictions on the {split} split: python evaluate.py run={run.path}{more}")
-    return folder
+def _expanded(places: Sequence[str]) -> Iterator[Path]:
+    """The folders that places and patterns of places stand for."""
+    for place in places:
+        path = Path(place)
+        if path.is_dir():
+            yield path
+        elif path.exists() or not glob.has_magic(place):
+            raise DataError(f"{place}: no such folder")
+        else:
+            matches = sorted(glob.glob(place, recursive=True))  # noqa: PTH207 - of an absolute pattern, too
+            if not matches:
+                raise DataError(f"{place}: nothing matches")
+            yield from (Path(match) for match in matches if Path(match).is_dir())
 
 
-def _below(path: Path, split: str) -> list[Path]:
+def _evaluations(path: Path, split: str, needed: bool) -> list[Path]:
+    """Those at one place."""
+    if (path / PREDICTIONS).exists():
+        return [path]
+    if not RunFolder(path).config_file.exists():
+        return _below(path, split, needed)
+    folder = RunFolder(path).evaluation(split, BEST)
+    if (folder / PREDICTIONS).exists():
+        return [folder]
+    if needed:
+        raise DataError(f"{path} has no predictions on the {split} split: {evaluate_command(path, split)}")
+    return []
+
+
+def evaluate_command(run: Path, split: str) -> str:
+    """What makes a run's predictions."""
+    return f"python evaluate.py run={run}{'' if split == 'test' else f' split={split}'}"
+
+
+def _below(path: Path, split: str, needed: bool) -> list[Path]:
     """Of all runs below a folder; some may have failed before they were evaluated."""
     runs = [RunFolder(folder) for folder in run_folders(path)]
     found = [folder for run in runs if ((folder := run.evaluation(split, BEST)) / PREDICTIONS).exists()]
-    if not found:
+    if not found and (needed or not (runs or is_sweep(path))):
         raise DataError(f"{path}: holds neither {PREDICTIONS} nor a run with predictions on the {split} split")
-    if len(found) < len(runs):
+    if 0 < len(found) < len(runs):
         log.warning(
             "%s: %d of %d runs have no predictions on the %s split", path, len(runs) - len(found), len(runs), split
         )
@@ -165,10 +194,12 @@ def _checkpoint(folder: Path) -> str:
     return last if last in OTHERS else BEST
 
 
-def _names(paths: Sequence[Path]) -> list[str]:
-    """The paths below what they have in common, and their own last part at least."""
+def short_names(paths: Sequence[Path]) -> list[str]:
+    """A name for each: the path below what all have in common, and its own last part at least."""
     resolved = [path.resolve() for path in paths]
-    common = Path(os.path.commonpath(resolved)) if len(set(resolved)) > 1 else resolved[0].parent
+    if len(set(resolved)) < 2:
+        return [path.name for path in resolved]
+    common = Path(os.path.commonpath(resolved))
     return [path.relative_to(common).as_posix() if path != common else path.name for path in resolved]
 
 

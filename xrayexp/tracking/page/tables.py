@@ -1,9 +1,9 @@
-"""Tables that can be sorted by a click on a head and narrowed by a word."""
+"""Tables that can be sorted by a click on a head and narrowed by words."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
@@ -50,11 +50,17 @@ for (const head of document.querySelectorAll("th[data-sort]")) {
 for (const box of document.querySelectorAll("input.filter")) {
   box.hidden = false;
   const shown = document.getElementById(box.dataset.of);
-  box.addEventListener("input", () => {
-    const word = box.value.toLowerCase();
-    for (const one of (shown.tBodies ? shown.tBodies[0] : shown).children)
-      one.hidden = !one.textContent.toLowerCase().includes(word);
-  });
+  const kinds = [...document.querySelectorAll(`input.kind[data-of="${box.dataset.of}"]`)];
+  const narrow = () => {
+    const words = box.value.toLowerCase().split(" ");
+    const without = kinds.filter(one => !one.checked).map(one => one.value);
+    for (const one of (shown.tBodies ? shown.tBodies[0] : shown).children) {
+      const text = one.textContent.toLowerCase();
+      one.hidden = without.includes(one.dataset.kind) || !words.every(word => text.includes(word));
+    }
+    shown.dispatchEvent(new Event("narrowed"));
+  };
+  for (const one of [box, ...kinds]) one.addEventListener("input", narrow);
 }
 """
 
@@ -94,17 +100,26 @@ def number(value: float, form: str = ".3f") -> Cell:
     return Cell("-" if math.isnan(value) else format(value, form), value, "n")
 
 
-def grid(name: str, heads: Sequence[Head], rows: Sequence[Sequence[Cell]]) -> str:
+def grid(
+    name: str,
+    heads: Sequence[Head],
+    rows: Sequence[Sequence[Cell]],
+    attributes: Sequence[Mapping[str, str]] = (),
+) -> str:
     """A table.
 
     Args:
         name: unique in the page.
         heads: of the columns.
         rows: in the order in which they stand at first.
+        attributes: of each row, for scripts; with them the box that narrows the table is left to the caller.
     """
     titles = "".join(_head(head) for head in heads)
-    lines = "".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in rows)
-    narrowed = filter_box(name, "filter rows") if len(rows) >= FILTERED_FROM else ""
+    given = attributes or [{}] * len(rows)
+    lines = "".join(
+        f"<tr{_attributes(some)}>{''.join(map(_cell, row))}</tr>" for row, some in zip(rows, given, strict=True)
+    )
+    narrowed = filter_box(name, "filter rows") if len(rows) >= FILTERED_FROM and not attributes else ""
     return (
         f'{narrowed}<div class="scroll"><table id="{escape(name)}"><thead><tr>{titles}</tr></thead>'
         f"<tbody>{lines}</tbody></table></div>"
@@ -112,7 +127,7 @@ def grid(name: str, heads: Sequence[Head], rows: Sequence[Sequence[Cell]]) -> st
 
 
 def filter_box(name: str, words: str) -> str:
-    """A box that hides the children of the table or element of this name that lack the typed word; needs scripts."""
+    """A box that hides the children of the table or element of this name that lack a typed word; needs scripts."""
     return (
         f'<input class="filter" type="search" hidden data-of="{escape(name)}" placeholder="{escape(words)}" '
         f'aria-label="{escape(words)}">'
@@ -126,6 +141,10 @@ def _head(head: Head) -> str:
         return f"<th{about}>{shown(head.text)}</th>"
     button = f'<button type="button">{shown(head.text)}</button>'
     return f'<th{numeric}{about} scope="col" data-sort="{head.sort}">{button}</th>'
+
+
+def _attributes(given: Mapping[str, str]) -> str:
+    return "".join(f' {key}="{escape(value)}"' for key, value in given.items())
 
 
 def _cell(cell: Cell) -> str:
