@@ -36,6 +36,7 @@ from xrayexp.tracking.sheet_table import sheet_csv
 
 log = logging.getLogger(__name__)
 PAGE, RUNS = "comparison.html", "runs.csv"
+DIFFERENCES, CLASSES, CHANGES = "differences.csv", "classes.csv", "changes.csv"
 
 
 @dataclass(frozen=True)
@@ -100,6 +101,8 @@ def compare(request: CompareRequest) -> Compared:
         sheet = replace(sheet, about=(*sheet.about, *_unevaluated(sheet, view, evaluated, request.split)))
         _write_csv(request.out / RUNS, *sheet_csv(sheet))
     write_comparison_page(view, sheet, request.out / PAGE)
+    for stale in (*((DIFFERENCES, CLASSES, CHANGES) if view is None else ()), *((RUNS,) if sheet is None else ())):
+        (request.out / stale).unlink(missing_ok=True)  # of an earlier comparison, which is no longer on the page
     return Compared(view, sheet)
 
 
@@ -218,14 +221,14 @@ def _write_tables(comparison: Comparison, folder: Path) -> None:
         for name, run in comparison.runs.items()
         for key, difference in run.values.items()
     )
-    _write_csv(folder / "differences.csv", ("reference", "run", "metric", "better", *numbers), values)
+    _write_csv(folder / DIFFERENCES, ("reference", "run", "metric", "better", *numbers), values)
     classes = (
         (comparison.reference, name, metric, one.name, one.support, *_numbers(one.f1))
         for name, run in comparison.runs.items()
         for metric, found in run.classes.items()
         for one in found
     )
-    _write_csv(folder / "classes.csv", ("reference", "run", "metric", "class", "true", *numbers), classes)
+    _write_csv(folder / CLASSES, ("reference", "run", "metric", "class", "true", *numbers), classes)
     changed = (
         (name, change.reference.image_id, change.turn, f"{change.gain:.4f}", _text(change.reference.truth),
          _said(change.reference), _said(change.other), change.reference.predicted_text, change.other.predicted_text)
@@ -233,7 +236,7 @@ def _write_tables(comparison: Comparison, folder: Path) -> None:
         for change in run.changes.changed
     )  # fmt: skip
     heads = ("run", "image", "turn", "f1_gain", "truth", "reference_said", "said", "reference_text", "text")
-    _write_csv(folder / "changes.csv", heads, changed)
+    _write_csv(folder / CHANGES, heads, changed)
 
 
 def _numbers(one: Difference) -> list[str]:

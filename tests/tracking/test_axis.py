@@ -56,6 +56,8 @@ def test_what_an_earlier_axis_says_has_none() -> None:
         {"adapter.name": "none"},
     ]
     assert [axis.key for axis in axes_of(rows, {})] == ["adapter.name", "adapter.r"]
+    chance = [{"adapter.r": 8, "trainer.micro_batch": 8}, {"adapter.r": 16, "trainer.micro_batch": 16}]
+    assert [axis.key for axis in axes_of(chance, {})] == ["adapter.r", "trainer.micro_batch"], "equal by chance"
     told = [{"name": "lora", "alpha": 16}, {"name": "dora", "alpha": 32}]
     assert [axis.key for axis in axes_of(told, {})] == ["name", "alpha"], "two values are worth an axis"
 

@@ -128,8 +128,11 @@ def test_runs_without_predictions(cfg: DictConfig, tmp_path: Path) -> None:
     for index, name in enumerate(("a", "b", "c")):
         run = write_run(tmp_path / name, cfg, phantoms(cfg), 0.2 * index, seed=index)
         shutil.move(run.path / "evaluation", tmp_path / f"{name}-evaluation")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "differences.csv").write_text("of an earlier comparison")
     without = compared(tmp_path / "a", tmp_path / "b", out=tmp_path / "out")
     assert without.view is None
+    assert not (tmp_path / "out" / "differences.csv").exists()
     text = (tmp_path / "out" / "comparison.html").read_text(encoding="utf-8")
     assert "No run has predictions on the test split" in text
     assert headings(text) == ["In validation", "Runs and their choices", "Learning curves"]

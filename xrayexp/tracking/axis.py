@@ -83,11 +83,17 @@ def axes_of(rows: Sequence[Mapping[str, Any]], log: Mapping[str, bool]) -> tuple
 def _says(rows: Sequence[Mapping[str, Any]], earlier: str, key: str) -> bool:
     """Whether a choice can be told from an earlier one, and is worth no axis of its own."""
     pairs = {(_word(row, earlier), _word(row, key)) for row in rows}
-    if all(one == other or other is None for one, other in pairs):
+    if _is_same_setting(earlier, key) and all(one == other or other is None for one, other in pairs):
         return True
     told = len(pairs) == len({one for one, _ in pairs})
     few = len({other for _, other in pairs} - {None}) < 2
     return told and (few or key.rpartition(".")[2].startswith("_"))
+
+
+def _is_same_setting(earlier: str, key: str) -> bool:
+    """Whether two keys say where the config repeats itself: adapter.alpha and adapter.peft.lora_alpha."""
+    group, _, name = earlier.rpartition(".")
+    return bool(group) and key.startswith(f"{group}.") and key.endswith(name)
 
 
 def _word(row: Mapping[str, Any], key: str) -> str | None:

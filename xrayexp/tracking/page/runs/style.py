@@ -22,7 +22,7 @@ STYLE = f"""
 .wide svg {{ width: 100%; min-width: 780px; max-width: none; }}
 .scroll:has(> #runs) {{ max-height: 31rem; overflow: auto; }}
 #runs th {{ position: sticky; top: 0; background: var(--card); z-index: 1; }}
-#runs th:first-child {{ z-index: 2; }}
+#runs th:first-child {{ z-index: 2; text-align: left; }}
 .legend i.of {{ display: inline-block; width: 11px; height: 11px; border-radius: 50%; margin-right: 5px; }}
 .legend i.bar {{ display: inline-block; width: 22px; height: 8px; margin-right: 0; }}
 td.short, td.name.short {{ min-width: 0; white-space: nowrap; }}
