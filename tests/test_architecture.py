@@ -43,7 +43,7 @@ ARROWS: dict[str, set[str]] = {
         "tracking",
     },
 }
-ABOVE_PIPELINE = {"cli", "entry", "export"}  # rooms and files
+ABOVE_PIPELINE = {"cli", "entry", "export", "trial"}  # rooms and files
 
 LONGEST_FUNCTION = 60
 LONGEST_FILE = 400

@@ -16,13 +16,16 @@ from omegaconf import DictConfig, OmegaConf
 from xrayexp.baselines.config import BaselineSection
 from xrayexp.config import config_dir, parse_section
 from xrayexp.data.prompt import PromptSection
+from xrayexp.search.config import SearchSection
 from xrayexp.settings import Settings
 
 Compose = Callable[..., DictConfig]
 
 CONF = config_dir()
 OPTIONS = sorted(
-    (path.parent.relative_to(CONF).as_posix(), path.stem) for path in CONF.rglob("*.yaml") if path.parent != CONF
+    (path.parent.relative_to(CONF).as_posix(), path.stem)
+    for path in CONF.rglob("*.yaml")
+    if path.parent != CONF and path.relative_to(CONF).parts[0] != "hydra"  # Hydra's own groups are no part of a config
 )
 ROOTS = sorted(path.stem for path in CONF.glob("*.yaml"))
 BIG = ["medgemma15", "medgemma10", "gemma3_4b"]
@@ -31,6 +34,7 @@ COMPANIONS = {
     ("adapter", "c3a"): ["quantization=none"],
     ("curriculum/difficulty", "model_loss"): ["curriculum.difficulty.losses=losses.csv"],
 }
+OF_SEARCH = ("search/sampler", "search/pruner")  # groups that a search brings
 OF_EVALUATION: dict[str, type[Any]] = {
     "prompt": PromptSection,
     "baseline": BaselineSection,
@@ -45,7 +49,8 @@ def chosen(compose: Compose) -> Compose:
     @cache
     def composed(group: str, option: str) -> DictConfig:
         config = "evaluate" if group in OF_EVALUATION else "train"
-        return compose(f"{group}={option}", *COMPANIONS.get((group, option), []), config=config)
+        beside = ["search=default"] if group in OF_SEARCH else COMPANIONS.get((group, option), [])
+        return compose(f"{group}={option}", *beside, config=config)
 
     return composed
 
@@ -81,6 +86,12 @@ def test_it_composes_into_settings(chosen: Compose, group: str, option: str) -> 
         assert parse_section(cfg, group, OF_EVALUATION[group], problems) is not None
         assert problems == []
         return
+    if group == "search" or group in OF_SEARCH:
+        found: list[str] = []
+        assert parse_section(cfg, "search", SearchSection, found) is not None
+        assert found == []
+        assert "search" not in Settings.from_config(cfg).cfg
+        return
     section: Any = Settings.from_config(cfg).cfg
     for name in group.split("/"):
         section = section[name]
@@ -89,7 +100,8 @@ def test_it_composes_into_settings(chosen: Compose, group: str, option: str) -> 
 
 @pytest.mark.parametrize("name", [name for name in ROOTS if name != "train"])
 def test_the_other_commands_compose(compose: Compose, name: str) -> None:
-    assert OmegaConf.to_container(compose(config=name), resolve=True)
+    folder = ["paths.output_dir=run"] if name == "sweep" else []
+    assert OmegaConf.to_container(compose(*folder, config=name), resolve=True)
 
 
 @pytest.mark.parametrize("group, option", OPTIONS)
@@ -101,6 +113,8 @@ def test_every_target_exists_and_takes_its_arguments(chosen: Compose, group: str
         target = get_object(node["_target_"])
         signature = inspect.signature(target)
         arguments = {name: value for name, value in node.items() if name not in HYDRAS_OWN}
+        if path == "search.sampler":
+            arguments["seed"] = 0  # the sweep's
         # Also where a target takes any keyword: a typo would be swallowed.
         assert arguments.keys() <= signature.parameters.keys(), path
         bind = signature.bind_partial if node.get("_partial_") else signature.bind

@@ -33,7 +33,7 @@ def test_the_wheel_holds_the_package_its_configs_and_its_model(tmp_path: Path) -
     subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
     (wheel,) = tmp_path.glob("*.whl")
     held = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
-    expected = files("xrayexp") | {f"xrayexp/{name}" for name in files("conf")}
+    expected = files("xrayexp") | files("hydra_plugins") | {f"xrayexp/{name}" for name in files("conf")}
     assert held == expected
     assert {"xrayexp/conf/train.yaml", "xrayexp/models/tiny/model.safetensors"} <= held
 
