@@ -22,8 +22,8 @@ from experiments.study import Study
 ROOT = Path(__file__).parents[2]
 NAMES = sorted(file.parent.name for file in (ROOT / "experiments").glob("*/run.py"))
 SLOW = (  # even with --quick
-    "adapter_quality", "curriculum", "full_size_cpu", "gpu_12gb", "memory_plan", "resume_exactness", "speed_vs_trl", "sweep_quality",
-    "tracking_cost",
+    "adapter_quality", "curriculum", "full_size_cpu", "gpu_12gb", "memory_plan", "resume_exactness", "speed_vs_trl",
+    "sweep_quality", "tracking_cost",
 )  # fmt: skip
 AWAITS = "Awaits a GPU"  # what the README of an experiment says as long as it does
 
