@@ -66,7 +66,12 @@ class TrialJob:
     def from_environment(cls) -> TrialJob | None:
         """That of this process; None outside of a sweep."""
         text = os.environ.get(VARIABLE)
-        return None if text is None else cls(**json.loads(text))
+        return None if text is None else cls.from_json(text)
+
+    @classmethod
+    def from_json(cls, text: str) -> TrialJob:
+        """What `to_json` wrote."""
+        return cls(**json.loads(text))
 
     def to_json(self) -> str:
         """For the environment."""
