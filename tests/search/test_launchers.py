@@ -56,10 +56,10 @@ def starts(results: SweepResults) -> Sequence[int]:
 
 def test_a_process_that_dies_is_a_failed_trial_with_its_last_line(tmp_path: Path) -> None:
     process = start(
-        TOY, *toy(tmp_path, "hydra/launcher=subprocess", "behaviour=die", "search.n_trials=2", "search.max_failures=1")
+        TOY, *toy(tmp_path, "hydra/launcher=subprocess", "behaviour=die", "search.n_trials=1", "search.max_failures=1")
     )
     output = end(process)
-    assert process.returncode == 2, output
+    assert process.returncode == 1, output
     assert "1 trials in a row failed" in output  # the sweep has outlived it, and says so
     [trial] = read_sweep(tmp_path).trials
     assert trial.state == FAILED
@@ -67,7 +67,7 @@ def test_a_process_that_dies_is_a_failed_trial_with_its_last_line(tmp_path: Path
 
 
 def test_a_signal_reaches_the_job_and_the_sweep_goes_on_later(tmp_path: Path) -> None:
-    overrides = toy(tmp_path, "hydra/launcher=subprocess", "behaviour=wait", "search.n_trials=2")
+    overrides = toy(tmp_path, "hydra/launcher=subprocess", "behaviour=wait", "search.n_trials=1")
     process = start(TOY, *overrides)
     wait_for(tmp_path / "trials" / "0" / "starts.txt", process)
     process.send_signal(signal.SIGTERM)
@@ -76,13 +76,11 @@ def test_a_signal_reaches_the_job_and_the_sweep_goes_on_later(tmp_path: Path) ->
     assert not job.is_alive(tmp_path, 0)  # the job has ended before the sweep did
     (tmp_path / "go").touch()
     last = start(TOY, *overrides)
-    assert "2 complete, 1 failed" in end(last)
+    assert "1 complete, 1 failed" in end(last)
     results = read_sweep(tmp_path)
-    assert [(trial.state, trial.retry_of) for trial in results.trials] == [
-        (FAILED, None), (COMPLETE, 0), (COMPLETE, None),
-    ]  # fmt: skip
+    assert [(trial.state, trial.retry_of) for trial in results.trials] == [(FAILED, None), (COMPLETE, 0)]
     assert results.trials[0].reason == "stopped with the sweep; tried again"
-    assert starts(results) == [1, 1, 1]
+    assert starts(results) == [1, 1]
 
 
 def test_a_job_that_leaves_a_queue_too_late_does_not_begin(tmp_path: Path) -> None:
@@ -121,7 +119,7 @@ def test_a_job_outlives_its_sweep_and_the_next_one_tells_its_outcome(launcher: s
     process = start(TOY, *overrides)
     wait_for(tmp_path / "trials" / "0" / "starts.txt", process)
     process.send_signal(signal.SIGKILL)
-    end(process)
+    process.wait()  # and not for its output, which the job may hold open
     while not job.is_orphan(tmp_path, 0):  # its lock comes a moment after its line
         assert read_sweep(tmp_path).trials[0].state == "running"
     resumed = start(TOY, *overrides)
