@@ -27,5 +27,6 @@ class SubprocessLauncher(Launcher):
         assert self._loaded is not None
         context, config = self._loaded
         return [
-            run_job(overrides, number, context, config) for number, overrides in enumerate(job_overrides, initial_job_idx)
+            run_job(overrides, number, context, config)
+            for number, overrides in enumerate(job_overrides, initial_job_idx)
         ]

@@ -1,7 +1,7 @@
 """One job as a process of its own: what `hydra/launcher=subprocess` does.
 
-A crash of the job, whatever it is, ends the job alone, and its memory is free for certain. The command line is that of a
-single run: Lightning starts the ranks of a multi-GPU training with it, and would start the whole sweep with the sweep's.
+A crash of the job, whatever it is, ends the job alone, and its memory is free for certain. The command line is that of
+a single run: Lightning starts the ranks of a multi-GPU training with the one it finds, which must not be the sweep's.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def _run(command: Sequence[str], variables: Mapping[str, str], folder: Path) -> 
     """The exit status of a command, negative for the signal that ended it."""
     folder.mkdir(parents=True, exist_ok=True)
     # Unbuffered, so that an error's last line is the last line.
-    environment = os.environ | {"PYTHONUNBUFFERED": "1"} | variables
+    environment = os.environ | {"PYTHONUNBUFFERED": "1"} | dict(variables)
     with _Signals() as signals, (folder / OUTPUT).open("ab") as output:
         # In a group of its own: of a Ctrl-C it would hear twice, and the second one means at once, unsaved.
         child = subprocess.Popen(
@@ -131,7 +131,7 @@ def _job_return(cfg: DictConfig, status: int, folder: Path, variables: Mapping[s
     trial = TrialJob.from_json(variables[VARIABLE]) if VARIABLE in variables else None
     outcome: Outcome | None = None if trial is None else read_outcome(Path(trial.sweep), trial.number)
     returned = JobReturn(
-        overrides=list(cfg.hydra.overrides.task), working_dir=os.getcwd(), task_name=cfg.hydra.job.name,
+        overrides=list(cfg.hydra.overrides.task), working_dir=str(Path.cwd()), task_name=cfg.hydra.job.name,
         status=JobStatus.COMPLETED,
     )  # fmt: skip
     with open_dict(cfg):
