@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import time
 from pathlib import Path
 
 import hydra
@@ -11,6 +13,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from xrayexp.errors import UserError
+from xrayexp.search.job import Outcome, TrialJob
 
 CONF = Path(__file__).with_name("toy_conf")
 
@@ -18,6 +21,18 @@ CONF = Path(__file__).with_name("toy_conf")
 def too_large(cfg: DictConfig, most: float) -> float:
     """A constraint: what x is above `most`."""
     return float(cfg.x) - most
+
+
+def as_trial(score: float, waits: bool) -> dict[str, object]:
+    """What xrayexp.trial does around a training: a lock, and an outcome that is left behind."""
+    job = TrialJob.from_environment()
+    assert job is not None
+    with job.held():
+        while waits and not (Path(job.sweep) / "go").exists():
+            time.sleep(0.05)
+        outcome = Outcome("complete", {"score": score})
+        job.write(outcome)
+    return outcome.to_json()
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="toy")
@@ -30,8 +45,13 @@ def main(cfg: DictConfig) -> object:
             raise RuntimeError("this toy is broken")
         case "exit":
             sys.exit(3)
+        case "die":
+            print("about to die", flush=True)
+            os.kill(os.getpid(), signal.SIGKILL)
         case "nothing":
             return None
+        case "trial" | "wait":
+            return as_trial(cfg.x + cfg.n, waits=cfg.behaviour == "wait")
     return cfg.x + cfg.n
 
 

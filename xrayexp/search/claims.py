@@ -112,6 +112,20 @@ class Claims:
             trial.set_user_attr(OWNER, self.owner)
             return Claim(trial, job.claim(self.folder, trial.number))
 
+    def orphan(self) -> int | None:
+        """A trial whose job goes on though the process that launched it is gone; None where there is none."""
+        from optuna.trial import TrialState
+
+        with self.locked():
+            for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+                if trial.user_attrs.get(OWNER) == self.owner and job.is_orphan(self.folder, trial.number):
+                    return trial.number
+        return None
+
+    def wait_for(self, number: int) -> None:
+        """Returns when the job of a trial has ended; the next claim tells what it left behind."""
+        job.wait_for(self.folder, number)
+
     def locked(self) -> AbstractContextManager[None]:
         """Keeps every other process from taking a trial."""
         return claim_lock(self._storage, self.folder, self._name)
@@ -144,8 +158,8 @@ class Claims:
         from optuna.exceptions import ExperimentalWarning
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        storage = open_storage(self._storage, self.folder)
-        with self.locked():
+        with self.locked():  # two processes cannot make a database's tables at once
+            storage = open_storage(self._storage, self.folder)
             study = optuna.create_study(
                 storage=storage,
                 study_name=self._name,
@@ -176,7 +190,7 @@ class Claims:
             left = job.read_outcome(self.folder, trial.number)
             if left is not None:
                 self._tell(self._trial(trial), trial.number, left)
-            else:
+            elif job.give_up(self.folder, trial.number):
                 self._retry(trial)
 
     def _trial(self, frozen: FrozenTrial) -> Trial:

@@ -17,6 +17,7 @@ from xrayexp.search.results import write_json
 
 VARIABLE = "XRAYEXP_TRIAL"  # of the environment: the job's, as JSON
 TRIALS, LOCKS, OUTCOME = "trials", "locks", "outcome.json"
+POLL = 0.5  # seconds between two looks at a lock that is waited for
 
 Ending: TypeAlias = Literal["complete", "pruned", "out_of_memory", "failed"]
 
@@ -66,7 +67,12 @@ class TrialJob:
     def from_environment(cls) -> TrialJob | None:
         """That of this process; None outside of a sweep."""
         text = os.environ.get(VARIABLE)
-        return None if text is None else cls(**json.loads(text))
+        return None if text is None else cls.from_json(text)
+
+    @classmethod
+    def from_json(cls, text: str) -> TrialJob:
+        """What `to_json` wrote."""
+        return cls(**json.loads(text))
 
     def to_json(self) -> str:
         """For the environment."""
@@ -82,9 +88,11 @@ class TrialJob:
         """Shows other processes that this one works on the trial, also when the sweep that started it is gone.
 
         Raises:
-            UserError: another process works on it.
+            UserError: another process works on it, or it was given up while this one waited in a queue.
         """
         with _lock(Path(self.sweep), f"{self.number}.job", f"another process works on trial {self.number}"):
+            if _given_up(Path(self.sweep), self.number).exists():
+                raise UserError(f"trial {self.number} was given up before its job began")
             yield
 
     def write(self, outcome: Outcome) -> None:
@@ -114,6 +122,40 @@ def is_alive(sweep: Path, number: int) -> bool:
     return False
 
 
+def is_orphan(sweep: Path, number: int) -> bool:
+    """Whether a trial's job goes on though the process that launched it is gone."""
+    try:
+        with FileLock(_lock_file(sweep, str(number)), blocking=False):
+            return is_held(sweep, number)
+    except Timeout:
+        return False
+
+
+def is_held(sweep: Path, number: int) -> bool:
+    """Whether a trial's job runs."""
+    try:
+        with FileLock(_lock_file(sweep, f"{number}.job"), blocking=False):
+            return False
+    except Timeout:
+        return True
+
+
+def wait_for(sweep: Path, number: int) -> None:
+    """Returns when a trial's job has ended."""
+    with FileLock(_lock_file(sweep, f"{number}.job"), poll_interval=POLL):
+        pass
+
+
+def give_up(sweep: Path, number: int) -> bool:
+    """Keeps a dead trial's job from beginning late, out of a queue; False when it has begun meanwhile."""
+    try:
+        with FileLock(_lock_file(sweep, f"{number}.job"), blocking=False):
+            _given_up(sweep, number).touch()
+    except Timeout:
+        return False
+    return True
+
+
 def claim(sweep: Path, number: int) -> FileLock:
     """The lock of the process that takes a trial, held until it is released or the process is gone."""
     lock = FileLock(_lock_file(sweep, str(number)), blocking=False)
@@ -132,6 +174,10 @@ def _lock(sweep: Path, name: str, message: str) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def _given_up(sweep: Path, number: int) -> Path:
+    return sweep / LOCKS / f"{number}.given_up"
 
 
 def _lock_file(sweep: Path, name: str) -> Path:

@@ -93,7 +93,7 @@ class Runner:
         self._screen.line(f"sweep folder: {self._about.folder}; to go on with it, or to join it: {self._work.resume}")
         with self._screen.shown():
             self._screen.update(self._publish())
-            while (claim := self._claims.claim()) is not None:
+            while (claim := self._next()) is not None:
                 self._work_on(claim)
                 results = self._publish()
                 told = next(one for one in results.trials if one.number == claim.number)
@@ -102,6 +102,14 @@ class Runner:
         results = self._publish()
         self._screen.summary(results, self._commands(results))
         return results
+
+    def _next(self) -> Claim | None:
+        """A trial to work on; None when all have ended, those too whose job has outlived the process it was for."""
+        while (claim := self._claims.claim()) is None and (orphan := self._claims.orphan()) is not None:
+            self._screen.line(f"trial {orphan}: its job goes on without the process that launched it; waiting for it")
+            self._claims.wait_for(orphan)
+            self._screen.update(self._publish())
+        return claim
 
     def _commands(self, results: SweepResults) -> dict[str, str]:
         folder = self._about.folder

@@ -16,6 +16,7 @@ from xrayexp.errors import ConfigError
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
+    from sqlalchemy.engine import Connection
 
 log = logging.getLogger(__name__)
 
@@ -71,11 +72,16 @@ def open_storage(url: str | None, folder: Path) -> BaseStorage:
     from sqlalchemy.exc import SQLAlchemyError
 
     try:
-        return RDBStorage(url)
+        return RDBStorage(_with_driver(url))
     except SQLAlchemyError as error:
-        raise ConfigError([f"search.storage: {url} cannot be used: {str(error).partition(chr(10))[0]}"]) from error
+        raise ConfigError([_unusable(url, error)]) from error
     except ImportError as error:
-        raise ConfigError([f"search.storage: {url} needs a driver ({error}): pip install psycopg2-binary"]) from error
+        raise ConfigError([_no_driver(url, error)]) from error
+
+
+def _with_driver(url: str) -> str:
+    """Names the driver, which SQLAlchemy 2.0 and 2.1 choose differently."""
+    return url.replace("postgresql://", "postgresql+psycopg://", 1)
 
 
 def repair(path: Path) -> None:
@@ -128,7 +134,6 @@ def claim_lock(url: str | None, folder: Path, name: str) -> Iterator[None]:
         with FileLock(folder / f"{JOURNAL}.claim"):
             yield
         return
-    from sqlalchemy import create_engine, text
     from sqlalchemy.engine import make_url
 
     parsed = make_url(url)
@@ -137,14 +142,38 @@ def claim_lock(url: str | None, folder: Path, name: str) -> Iterator[None]:
             yield
         return
     key = int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), "big", signed=True)
-    engine = create_engine(url)
+    with _connection(url) as connection:
+        # Of the session: the server gives it back when the connection is gone, whatever became of the process.
+        connection.exec_driver_sql(f"SELECT pg_advisory_lock({key})")
+        try:
+            yield
+        finally:
+            connection.exec_driver_sql(f"SELECT pg_advisory_unlock({key})")
+
+
+@contextmanager
+def _connection(url: str) -> Iterator[Connection]:
+    """A connection that is closed for good after the body, in which each statement stands alone."""
+    from sqlalchemy import create_engine
+    from sqlalchemy.exc import SQLAlchemyError
+
     try:
-        with engine.connect() as connection:
-            # Of the session: the server gives it back when the connection is gone, whatever became of the process.
-            connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": key})
-            try:
-                yield
-            finally:
-                connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": key})
+        engine = create_engine(_with_driver(url), isolation_level="AUTOCOMMIT")
+        connection = engine.connect()
+    except SQLAlchemyError as error:
+        raise ConfigError([_unusable(url, error)]) from error
+    except ImportError as error:
+        raise ConfigError([_no_driver(url, error)]) from error
+    try:
+        yield connection
     finally:
+        connection.close()
         engine.dispose()
+
+
+def _unusable(url: str, error: Exception) -> str:
+    return f"search.storage: {url} cannot be used: {str(error).partition(chr(10))[0]}"
+
+
+def _no_driver(url: str, error: ImportError) -> str:
+    return f"search.storage: {url} needs a driver ({error}): pip install 'psycopg[binary]'"

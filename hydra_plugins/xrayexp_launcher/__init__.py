@@ -1,0 +1,1 @@
+"""The launcher as Hydra finds it."""
