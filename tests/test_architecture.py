@@ -43,7 +43,7 @@ ARROWS: dict[str, set[str]] = {
         "tracking",
     },
 }
-ABOVE_PIPELINE = {"cli", "entry", "export"}  # rooms and files
+ABOVE_PIPELINE = {"cli", "entry", "export", "trial"}  # rooms and files
 
 LONGEST_FUNCTION = 60
 LONGEST_FILE = 400
@@ -115,6 +115,13 @@ def test_rooms_below_training_know_no_framework(library: str) -> None:
         and any(name.partition(".")[0] == library for name in imports(path))
     }
     assert users == known.get(library, set())
+
+
+def test_the_plugin_is_hydras_and_hands_over_to_the_sweep() -> None:
+    plugins = PACKAGE.parent / "hydra_plugins"
+    assert not (plugins / "__init__.py").exists()  # it is shared with the plugins of other packages
+    found = {name for path in plugins.rglob("*.py") for name in imports(path) if name.startswith(PACKAGE.name)}
+    assert found == {"xrayexp.sweeping.sweep"}
 
 
 def functions(path: Path) -> Iterator[tuple[str, int]]:

@@ -33,9 +33,11 @@ def test_the_wheel_holds_the_package_its_configs_and_its_model(tmp_path: Path) -
     subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
     (wheel,) = tmp_path.glob("*.whl")
     held = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
-    expected = files("xrayexp") | {f"xrayexp/{name}" for name in files("conf")}
+    expected = files("xrayexp") | files("hydra_plugins") | {f"xrayexp/{name}" for name in files("conf")}
     assert held == expected
     assert {"xrayexp/conf/train.yaml", "xrayexp/models/tiny/model.safetensors"} <= held
+    assert {"xrayexp/conf/hydra/sweeper/xrayexp.yaml", "hydra_plugins/xrayexp_sweeper/sweeper.py"} <= held
+    assert "hydra_plugins/__init__.py" not in held  # it would hide the plugins of other packages
 
 
 @pytest.mark.parametrize("text", [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["test"]])
