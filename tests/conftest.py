@@ -59,7 +59,7 @@ def compose(tmp_path_factory: pytest.TempPathFactory) -> Compose:
     def composed(*overrides: str, config: str = "train") -> DictConfig:
         folder = f"paths.output_dir={tmp_path_factory.mktemp('run')}"
         with initialize_config_dir(version_base="1.3", config_dir=str(config_dir())):
-            return hydra_compose(config, [*([folder] if config == "train" else []), *overrides])
+            return hydra_compose(config, [*([folder] if config != "evaluate" else []), *overrides])
 
     return composed
 

@@ -117,6 +117,13 @@ def test_rooms_below_training_know_no_framework(library: str) -> None:
     assert users == known.get(library, set())
 
 
+def test_the_plugins_are_hydras_and_hand_over() -> None:
+    plugins = PACKAGE.parent / "hydra_plugins"
+    assert not (plugins / "__init__.py").exists()  # it is shared with the plugins of other packages
+    found = {name for path in plugins.rglob("*.py") for name in imports(path) if name.startswith(PACKAGE.name)}
+    assert found == {"xrayexp.sweeping.sweep", "xrayexp.search.subprocess_launcher.run_job"}
+
+
 def functions(path: Path) -> Iterator[tuple[str, int]]:
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):

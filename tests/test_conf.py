@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
 from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
@@ -17,15 +19,14 @@ from xrayexp.baselines.config import BaselineSection
 from xrayexp.config import config_dir, parse_section
 from xrayexp.data.prompt import PromptSection
 from xrayexp.search.config import SearchSection
+from xrayexp.search.space import parse_space
 from xrayexp.settings import Settings
 
 Compose = Callable[..., DictConfig]
 
 CONF = config_dir()
 OPTIONS = sorted(
-    (path.parent.relative_to(CONF).as_posix(), path.stem)
-    for path in CONF.rglob("*.yaml")
-    if path.parent != CONF and path.relative_to(CONF).parts[0] != "hydra"  # Hydra's own groups are no part of a config
+    (path.parent.relative_to(CONF).as_posix(), path.stem) for path in CONF.rglob("*.yaml") if path.parent != CONF
 )
 ROOTS = sorted(path.stem for path in CONF.glob("*.yaml"))
 BIG = ["medgemma15", "medgemma10", "gemma3_4b"]
@@ -33,12 +34,14 @@ BIG = ["medgemma15", "medgemma10", "gemma3_4b"]
 COMPANIONS = {
     ("adapter", "c3a"): ["quantization=none"],
     ("curriculum/difficulty", "model_loss"): ["curriculum.difficulty.losses=losses.csv"],
+    **{(group, option): ["search=default"] for group, option in OPTIONS if group.startswith("search/")},
 }
-OF_SEARCH = ("search/sampler", "search/pruner")  # groups that a search brings
+WITHOUT_TARGETS = {("hydra/job_logging", "file")}  # for Python's own logging
 OF_EVALUATION: dict[str, type[Any]] = {
     "prompt": PromptSection,
     "baseline": BaselineSection,
 }  # groups that only evaluate.py has
+OF_HYDRA = "hydra/"
 HYDRAS_OWN = {"_target_", "_partial_", "_convert_", "_recursive_", "_args_"}
 
 
@@ -48,11 +51,19 @@ def chosen(compose: Compose) -> Compose:
 
     @cache
     def composed(group: str, option: str) -> DictConfig:
+        if group.startswith(OF_HYDRA):
+            return hydras_own(group, option)
         config = "evaluate" if group in OF_EVALUATION else "train"
-        beside = ["search=default"] if group in OF_SEARCH else COMPANIONS.get((group, option), [])
-        return compose(f"{group}={option}", *beside, config=config)
+        return compose(f"{group}={option}", *COMPANIONS.get((group, option), []), config=config)
 
     return composed
+
+
+def hydras_own(group: str, option: str) -> DictConfig:
+    """The section of a group below `hydra/`, which a job's config has not."""
+    with initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
+        whole = hydra_compose("train", [f"{group}={option}"], return_hydra_config=True)
+    return OmegaConf.masked_copy(whole.hydra, group.removeprefix(OF_HYDRA))
 
 
 def targets(node: Any, path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
@@ -86,13 +97,17 @@ def test_it_composes_into_settings(chosen: Compose, group: str, option: str) -> 
         assert parse_section(cfg, group, OF_EVALUATION[group], problems) is not None
         assert problems == []
         return
-    if group == "search" or group in OF_SEARCH:
-        found: list[str] = []
-        assert parse_section(cfg, "search", SearchSection, found) is not None
-        assert found == []
-        assert "search" not in Settings.from_config(cfg).cfg
+    if group.startswith(OF_HYDRA):
+        assert cfg[group.removeprefix(OF_HYDRA)]
         return
     section: Any = Settings.from_config(cfg).cfg
+    if group.startswith("search"):
+        problems = []
+        search = parse_section(cfg, "search", SearchSection, problems)
+        assert problems == []
+        assert search is not None
+        assert parse_space(search.space, "search.space").dimensions
+        return
     for name in group.split("/"):
         section = section[name]
     assert section
@@ -100,21 +115,18 @@ def test_it_composes_into_settings(chosen: Compose, group: str, option: str) -> 
 
 @pytest.mark.parametrize("name", [name for name in ROOTS if name != "train"])
 def test_the_other_commands_compose(compose: Compose, name: str) -> None:
-    folder = ["paths.output_dir=run"] if name == "sweep" else []
-    assert OmegaConf.to_container(compose(*folder, config=name), resolve=True)
+    assert OmegaConf.to_container(compose(config=name), resolve=True)
 
 
 @pytest.mark.parametrize("group, option", OPTIONS)
 def test_every_target_exists_and_takes_its_arguments(chosen: Compose, group: str, option: str) -> None:
-    cfg = OmegaConf.to_container(chosen(group, option), resolve=True)
+    cfg = OmegaConf.to_container(chosen(group, option), resolve=not group.startswith(OF_HYDRA))
     found = list(targets(cfg))
-    assert found
+    assert found or (group, option) in WITHOUT_TARGETS
     for path, node in found:
         target = get_object(node["_target_"])
         signature = inspect.signature(target)
         arguments = {name: value for name, value in node.items() if name not in HYDRAS_OWN}
-        if path == "search.sampler":
-            arguments["seed"] = 0  # the sweep's
         # Also where a target takes any keyword: a typo would be swallowed.
         assert arguments.keys() <= signature.parameters.keys(), path
         bind = signature.bind_partial if node.get("_partial_") else signature.bind

@@ -36,6 +36,8 @@ def test_the_wheel_holds_the_package_its_configs_and_its_model(tmp_path: Path) -
     expected = files("xrayexp") | files("hydra_plugins") | {f"xrayexp/{name}" for name in files("conf")}
     assert held == expected
     assert {"xrayexp/conf/train.yaml", "xrayexp/models/tiny/model.safetensors"} <= held
+    assert {"xrayexp/conf/hydra/sweeper/xrayexp.yaml", "hydra_plugins/xrayexp_sweeper/sweeper.py"} <= held
+    assert "hydra_plugins/__init__.py" not in held  # it would hide the plugins of other packages
 
 
 @pytest.mark.parametrize("text", [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["test"]])

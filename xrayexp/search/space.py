@@ -11,6 +11,7 @@ ranges.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -192,7 +193,8 @@ class Space:
         fixed = dict(self.fixed)
         for one in self.dimensions:
             if one.key != key:
-                kept.append(one)
+                branches = one.branches and {name: below.narrowed(key, option) for name, below in one.branches.items()}
+                kept.append(replace(one, branches=branches))
             elif one.branches is not None and (below := _branch(one.branches, option)) is not None:
                 kept += below.dimensions
                 fixed |= below.fixed
@@ -260,7 +262,9 @@ def _parse(given: Mapping[str, Any], place: str, prefix: str, problems: list[str
                 continue
             branches: dict[Value, Space] = {}
             for option, below in value.items():
-                name = str(option)
+                name = _text(option)
+                if name in branches:
+                    problems.append(f"{here}.{name}: the option stands there twice")
                 if below is not None and not isinstance(below, Mapping):
                     problems.append(f"{here}.{name}: an option owns a mapping of keys, {{}} for none, not {below!r}")
                     continue
@@ -277,15 +281,21 @@ def _parse(given: Mapping[str, Any], place: str, prefix: str, problems: list[str
 
 
 def _override(key: str, value: Any, here: str, problems: list[str]) -> Override | None:
-    text = "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value).strip()
+    text = _text(value)
     try:
         return OverridesParser.create().parse_override(f"{key}={text}")
     except HydraException as error:
         words = str(error).partition("\n")[2].partition("\n")[0] or str(error)
-        problems.append(
-            f"{here}: cannot read '{text}' ({words}); write choice(8, 16), int(interval(2, 64)) or the like"
-        )
+        advice = "write choice(8, 16), int(interval(2, 64)) or the like"
+        if (inner := re.fullmatch(r"choice\((.*\bnull\b.*)\)", text)) is not None:
+            advice = f"write {inner[1]} without choice(), which takes no null"
+        problems.append(f"{here}: cannot read '{text}' ({words}); {advice}")
         return None
+
+
+def _text(value: Any) -> str:
+    """A value of YAML in Hydra's words."""
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value).strip()
 
 
 def _dimension(key: str, name: str, override: Override, here: str, problems: list[str]) -> Dimension | None:
@@ -310,8 +320,7 @@ def _choice(key: str, name: str, override: Override, sweep: ChoiceSweep) -> Dime
     if override.value_type not in (ValueType.CHOICE_SWEEP, ValueType.SIMPLE_CHOICE_SWEEP):
         raise ValueError("cannot be searched: use choice, range or interval")
     _require_known_tags(sweep.tags)
-    if sweep.shuffle:
-        raise ValueError("a search draws at random by itself: leave shuffle out")
+    _require_no_shuffle(sweep.shuffle)
     options: dict[Value, str] = {}
     texts = override.sweep_iterator(transformer=Transformer.encode)
     plain = override.sweep_iterator(transformer=Transformer.identity)
@@ -325,6 +334,7 @@ def _choice(key: str, name: str, override: Override, sweep: ChoiceSweep) -> Dime
 
 def _range(key: str, name: str, sweep: RangeSweep) -> Dimension:
     _require_known_tags(sweep.tags)
+    _require_no_shuffle(sweep.shuffle)
     if sweep.start is None or sweep.stop is None:
         raise ValueError("range needs a start and a stop")
     if "log" in sweep.tags:
@@ -334,8 +344,8 @@ def _range(key: str, name: str, sweep: RangeSweep) -> Dimension:
         raise ValueError(f"the range from {sweep.start} to {sweep.stop} is empty")
     if len(values) == 1:
         return Dimension(key, name, options={values[0]: repr(values[0])})
-    low, high = min(values), max(values)
-    return Dimension(key, name, low, high if isinstance(high, int) else float(f"{high:.12g}"), abs(sweep.step))
+    low, high = (one if isinstance(one, int) else float(f"{one:.12g}") for one in (min(values), max(values)))
+    return Dimension(key, name, low, high, abs(sweep.step))
 
 
 def _interval(key: str, name: str, sweep: IntervalSweep) -> Dimension:
@@ -355,13 +365,23 @@ def _require_known_tags(tags: set[str]) -> None:
         raise ValueError(f"unknown tag {', '.join(unknown)}; there is log")
 
 
+def _require_no_shuffle(shuffle: bool) -> None:
+    if shuffle:
+        raise ValueError("a search draws at random by itself: leave shuffle out")
+
+
 def _require_one_place_each(space: Space, place: str, problems: list[str]) -> None:
-    """A key that stands beside a choice and in one of its branches would be set twice."""
+    """A key beside a choice and in one of its branches, or in branches of two choices, would be set twice."""
+    beside = {one.key for one in space.dimensions} | set(space.fixed)
+    owned: dict[str, str] = {}  # by key: the choice before, whose branches have it
     for choice in space.dimensions:
         for option, below in (choice.branches or {}).items():
-            beside = {one.key for one in space.dimensions} | set(space.fixed)
-            problems += [
-                f"{place}.{choice.key}.{option}.{key}: stands beside {choice.key} as well; keep one of them"
-                for key in sorted(beside & below.keys())
-            ]
+            here = f"{place}.{choice.key}.{option}"
+            for key in sorted(below.keys()):
+                if key in beside:
+                    problems.append(f"{here}.{key}: stands beside {choice.key} as well; keep one of them")
+                elif key in owned:
+                    problems.append(f"{here}.{key}: belongs to an option of {owned[key]} as well; keep one of them")
             _require_one_place_each(below, place, problems)
+        for below in (choice.branches or {}).values():
+            owned |= dict.fromkeys(below.keys(), choice.key)
