@@ -7,6 +7,7 @@ its job left behind is told, or its parameters are tried once more in a trial of
 from __future__ import annotations
 
 import logging
+import math
 import warnings
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
@@ -105,9 +106,10 @@ class Claims:
             counted = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
             if sum(trial.state in counted for trial in trials) >= self.n_trials:
                 return None
-            # A sampler of its own for every trial: a sweep draws the same whether it was cut off or not, and two
-            # processes never draw alike.
-            self.study.sampler = self._sampler(_mixed(self._seed, len(trials)))
+            # A sampler of its own for every draw: a sweep draws the same whether it was cut off or not, and two
+            # processes never draw alike. A retry draws nothing.
+            draws = sum(RETRY_OF not in trial.user_attrs for trial in trials)
+            self.study.sampler = self._sampler(_mixed(self._seed, draws))
             trial = self.study.ask()
             trial.set_user_attr(OWNER, self.owner)
             return Claim(trial, job.claim(self.folder, trial.number))
@@ -202,11 +204,12 @@ class Claims:
         from optuna.trial import TrialState
 
         retries = dead.user_attrs.get(RETRIES, 0) + (0 if dead.user_attrs.get(STOPPED) else 1)
-        again = retries <= MOST_RETRIES
+        again = retries <= MOST_RETRIES and bool(dead.params)  # without any there is nothing to try again
         stopped = "stopped with the sweep" if dead.user_attrs.get(STOPPED) else "its process died"
-        self._trial(dead).set_user_attr(REASON, f"{stopped}; {'tried again' if again else 'given up after a retry'}")
+        what = "tried again" if again else "given up after a retry" if dead.params else "nothing was drawn yet"
+        self._trial(dead).set_user_attr(REASON, f"{stopped}; {what}")
         self.study.tell(dead.number, state=TrialState.FAIL)
-        if again and dead.params:
+        if again:
             # Of a chain of retries the first one's folder may be the only one with a checkpoint; each copies the last.
             self.study.enqueue_trial(dead.params, user_attrs={RETRY_OF: dead.number, RETRIES: retries})
             log.warning("trial %d: %s, its parameters are tried again", dead.number, stopped)
@@ -214,17 +217,17 @@ class Claims:
     def _tell(self, trial: Trial, number: int, outcome: Outcome) -> None:
         from optuna.trial import TrialState
 
-        values = [outcome.results.get(metric) for metric in self.objectives]
-        missing = [metric for metric, value in zip(self.objectives, values, strict=True) if value is None]
+        values = [outcome.results.get(metric, math.nan) for metric in self.objectives]
+        missing = [metric for metric, value in zip(self.objectives, values, strict=True) if not math.isfinite(value)]
         ending, reason = outcome.ending, outcome.reason
         if ending == COMPLETE and missing:
-            ending, reason = "failed", f"the job returned no {', '.join(missing)}"
+            ending, reason = "failed", f"the job returned no finite {', '.join(missing)}"
         trial.set_user_attr(ENDING, ending)
         trial.set_user_attr(RESULTS, dict(outcome.results))
         if reason:
             trial.set_user_attr(REASON, reason)
         if ending == COMPLETE:
-            self.study.tell(number, [value for value in values if value is not None])
+            self.study.tell(number, values)
         elif ending == "failed":
             self.study.tell(number, state=TrialState.FAIL)
         else:

@@ -201,6 +201,6 @@ def as_outcome(returned: Any, metrics: Sequence[str]) -> Outcome:
             pass
         case int() | float() if len(metrics) == 1:
             return Outcome("complete", {metrics[0]: float(returned)})
-        case Mapping():
+        case Mapping() if all(isinstance(value, int | float) for value in returned.values()):
             return Outcome("complete", {str(name): float(value) for name, value in returned.items()})
     return Outcome("failed", reason=f"the job returned {returned!r}, not {', '.join(metrics)}")
