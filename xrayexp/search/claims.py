@@ -189,6 +189,9 @@ class Claims:
             # Without an owner it died in the two lines of `claim` that this lock guards.
             if owner not in (None, self.owner) or job.is_alive(self.folder, trial.number):
                 continue
+            # Its process tells, and then lets the lock go: it may have done both since the list was read.
+            if self.study._storage.get_trial(trial._trial_id).state != TrialState.RUNNING:
+                continue
             left = job.read_outcome(self.folder, trial.number)
             if left is not None:
                 self._tell(self._trial(trial), trial.number, left)
