@@ -70,6 +70,12 @@ class SearchSection:
                 found.append(f"search.objectives: each has a metric and a direction, not {one}")
             elif one["direction"] not in ("maximize", "minimize"):
                 found.append(f"search.objectives: the direction is maximize or minimize, not {one['direction']}")
+        metrics = [one["metric"] for one in self.objectives if isinstance(one, Mapping) and "metric" in one]
+        found += [
+            f"search.objectives: {metric} stands there twice"
+            for metric in dict.fromkeys(metrics)
+            if metrics.count(metric) > 1
+        ]
         if len(self.objectives) > 1 and self.pruner.get("_target_") != NOP:
             found.append(
                 "search.objectives has several: a trial cannot be pruned for what one of them says about half of a "

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from omegaconf import DictConfig, OmegaConf
 
-from xrayexp.errors import ConfigError, UserError
+from xrayexp.errors import ConfigError, RequirementError, UserError
 from xrayexp.messages import explain
 from xrayexp.search.space import Assignment, Dimension, Space
 
@@ -24,6 +24,7 @@ def check_space(space: Space, place: str, compose: Composer, check: Callable[[Di
 
     Raises:
         ConfigError: with everything that is wrong, each with file and key.
+        RequirementError: something that a trial needs is not there.
     """
     problems: dict[str, str] = {}
     for corner in space.corners():
@@ -32,6 +33,8 @@ def check_space(space: Space, place: str, compose: Composer, check: Callable[[Di
             wrong = _broken_whole_numbers(space, corner, compose)
             if not wrong:
                 check(cfg)
+        except RequirementError:
+            raise  # of the machine, not of the space: it would be said again at every corner
         except Exception as error:
             message = explain(error)
             if message is None:

@@ -41,7 +41,7 @@ def check_url(url: str | None) -> list[str]:
         return [f"search.storage: '{url}' is no URL of a database: {known}"]
     if parsed.get_backend_name() not in ("sqlite", "postgresql"):
         return [f"search.storage: {parsed.get_backend_name()} is not supported: {known}"]
-    if parsed.password is not None:
+    if parsed.password is not None or "password" in parsed.query:
         return ["search.storage: leave the password out of the URL, which is kept with the runs: ~/.pgpass holds it"]
     if parsed.get_backend_name() == "sqlite" and not Path(parsed.database or "").is_absolute():
         return [f"search.storage: '{url}' must be the absolute path of a file, with four slashes: {known}"]
